@@ -16,6 +16,7 @@ from tests.bench import (
     gateway,
     h2load,
     holders,
+    imports,
     lists,
     memory,
     powers,
@@ -49,6 +50,7 @@ _PARTS = (
     "warnings",
     "console",
     "powers",
+    "imports",
 )
 
 _LOADED = ("verify", "holders", "front", "sessions", "access", "gateway", "warnings", "console", "powers")
@@ -85,7 +87,7 @@ async def _run(parts: list[str], *, quick: bool, attack: str, base: Path | None)
         rows += await memory.measure(quick=quick)
     if "holders" in parts:
         rows += await holders.measure(quick=quick)
-    if {"verify", "cold", "lists", "access", "gateway"}.intersection(parts):
+    if {"verify", "cold", "lists", "access", "gateway", "imports"}.intersection(parts):
         async with running(quick=quick) as bench:
             facts.append(await bench.postgres_fact())
             if "verify" in parts:
@@ -101,6 +103,8 @@ async def _run(parts: list[str], *, quick: bool, attack: str, base: Path | None)
                 rows += await access.measure(bench)
             if "gateway" in parts:
                 rows += await gateway.measure(bench)
+            if "imports" in parts:
+                rows += await imports.measure(bench)
     if "front" in parts:
         if "verify" not in parts:
             facts.append(h2load.described())

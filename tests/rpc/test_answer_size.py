@@ -417,7 +417,7 @@ _CALLER = 512 * 4  # the name of a certificate
 _TEXT = 512 * 4
 _VALUES = {
     "Key.owner_id": 128,
-    "Key.key_prefix": 31,
+    "Key.key_prefix": 32,
     "Key.creator_id": _CALLER,
     "Key.revoker_id": _CALLER,
     "Key.last_use_ip": 64,
@@ -425,6 +425,11 @@ _VALUES = {
     "Key.rotated_to_key_id": 64,
     "CreateKeyResponse.key_string": 100,
     "CreateKeyResponse.sealed_key_string": 1024,
+    "ImportKeysResponse.results": 1000,
+    "ImportKeyResult.key_id": 64,
+    "ImportError.reason": 64,
+    "ImportError.message": 500 * 4,
+    "ImportError.field": 100 * 4,
     "RotateKeyResponse.key_string": 100,
     "RotateKeyResponse.sealed_key_string": 1024,
     "RotateSelfResponse.key_string": 100,

@@ -61,6 +61,12 @@ async def update_key(service: Service, caller: Client) -> Left:
     return [("KEY_UPDATED", key_id, details)]
 
 
+async def import_keys(service: Service, caller: Client) -> Left:
+    keys = [{"hash": f"sha256:{digit * 64}", "display_name": "x", "scopes": ["keys:read"]} for digit in "01"]
+    answer = await caller.ImportKeys(owner_id="acme", keys=[*keys, {"hash": "wrong", "display_name": "x"}])
+    return [("KEY_IMPORTED", each.key_id, {"scopes": "keys:read"}) for each in answer.results[:2]]
+
+
 async def rotate_key(service: Service, caller: Client) -> Left:
     key_id = (await make(service)).key.key_id
     new = await caller.RotateKey(key_id=key_id, grace_period={"seconds": 60})
@@ -187,6 +193,7 @@ async def rotate_webhook_secret(service: Service, caller: Client) -> Left:
 
 CHANGES: dict[str, Callable[[Service, Client], Awaitable[Left]]] = {
     "CreateKey": create_key,
+    "ImportKeys": import_keys,
     "UpdateKey": update_key,
     "RotateKey": rotate_key,
     "RevokeKey": revoke_key,

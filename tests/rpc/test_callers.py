@@ -38,6 +38,7 @@ def test_every_rpc_names_its_scope() -> None:
     """The access table is as documented."""
     assert {method: scope_of(method) for method in METHODS} == {
         "CreateKey": "keys:write",
+        "ImportKeys": "keys:write",
         "GetKey": "keys:read",
         "ListKeys": "keys:read",
         "UpdateKey": "keys:write",

@@ -61,6 +61,10 @@ _WORDS = {
     "revoker_id",
     "rotated_from_key_id",
     "rotated_to_key_id",
+    # Whether somebody has imported the same is told, but not who: test_imports.
+    "hash",
+    "key_hash",
+    "look_up_prefix",
     "seal_to",
     "update_mask",
     "url",

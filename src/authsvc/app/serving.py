@@ -99,8 +99,7 @@ async def running(
     registers as `registration` says. `pauses` are those of its stop. Raises ConfigError when the database
     cannot be served from, and OpenFilesError when the limit of open files is too low.
     """
-    tls, certified = transport(settings)
-    registration = registration or Registration()
+    (tls, certified), registration = transport(settings), registration or Registration()
     note_lent, secrets = registration.lent.claim(slot, os.getpid()), oidc_secrets(settings)
     # All workers wait for the same, so one of them says for what.
     wait = Wait(settings.wait_for_database, logging.DEBUG if slot else logging.INFO)
@@ -113,6 +112,7 @@ async def running(
         _flush_at_end(app, stack)
         app = replace(app, oidc_secrets=secrets)
         app = await _join(app, settings, registration, follower_listener, stopwatch, stack)
+        await app.foreign.warm()
         await _work(app, settings, tick, slot, stack)
         proxies = Proxies(settings.trusted_proxies)
         entrance = entrance_of(app, settings, stopwatch, proxies, pauses)

@@ -20,6 +20,7 @@ from authsvc.store.key_usage import KeyUsageStore
 from authsvc.store.pool import Database
 from authsvc.store.verification import MAX_WAITING_LOOK_UPS, VerificationStore
 from authsvc.verify.clock import Clock, DatabaseClock, Stopwatch
+from authsvc.verify.foreign_strings import ForeignStrings
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.key_uses import KeyUseLog
 from authsvc.verify.lease import Lease
@@ -39,6 +40,7 @@ class Verification:
 
     verifier: Verifier
     cache: PrefixCache
+    foreign: ForeignStrings
     hasher: Hasher
     lease: Lease
     usage: KeyUseLog
@@ -116,6 +118,7 @@ def verification_of(
 
 class _Verifying(TypedDict):
     verifier: Verifier
+    foreign: ForeignStrings
     hasher: Hasher
     usage: KeyUseLog
     activity: UsageLog
@@ -137,6 +140,8 @@ def _verifying(
 ) -> _Verifying:
     """Return the verifier, and the parts that only it fills."""
     store, activities = VerificationStore(database, default_policy), ActivityStore(database)
+    foreign = ForeignStrings(cache, store, holder)
+    holder.keep(foreign)
     usage = KeyUseLog(KeyUsageStore(database))
     # A device is shown as it was seen last, also when somebody else asks about its session since.
     activity = UsageLog(activities, limit=_MAX_ACTIVITIES, fills_in=True)
@@ -156,9 +161,11 @@ def _verifying(
         clock=clock,
         note_misplaced=refused_addresses.note,
         max_loads_per_owner=max(1, min(settings.argon2_queue, MAX_WAITING_LOOK_UPS) // 2),
+        foreign=foreign,
     )
     return {
         "verifier": verifier,
+        "foreign": foreign,
         "hasher": hasher,
         "usage": usage,
         "activity": activity,

@@ -17,6 +17,7 @@ from authsvc.cli import service
 from authsvc.cli.audit import audit
 from authsvc.cli.bootstrap import bootstrap
 from authsvc.cli.key_holders import report_leaked, revoke_self, rotate_self
+from authsvc.cli.key_import import import_
 from authsvc.cli.key_pauses import disable, enable
 from authsvc.cli.keys import keys
 from authsvc.cli.migrate import check_options, migrate
@@ -49,6 +50,7 @@ app.command(bootstrap)
 app.command(service.settings)
 for command in (disable, enable, revoke_self, rotate_self, report_leaked):
     keys.command(command)
+keys.command(import_, name="import")
 app.command(keys)
 app.command(sessions)
 app.command(policies)

@@ -34,6 +34,10 @@ RequestId = Annotated[str, Parameter(help="An id that makes the call safe to ret
 SealTo = Annotated[
     str, Parameter(help="A public key of age, age1...: print the key string encrypted to it, for `age -d`.")
 ]
+Environment = Annotated[str, Parameter(help="The second part of the key string: live or test.")]
+KeyHash = Annotated[
+    str, Parameter(help="sha256: and the SHA-256 of a key string that you have made; then none is printed.")
+]
 # A stub (its asynchronous type exists only for the type checker) and the metadata to call it with.
 _Service = tuple["key_service_pb2_grpc.KeyServiceAsyncStub", Metadata]
 
@@ -51,10 +55,11 @@ async def create(
     expires: Time = None,
     preset: Literal["unlimited", "five-days", "one-month", "six-months", "one-year"] | None = None,
     brand: str = "",
-    environment: str = "",
+    environment: Environment = "",
     network: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     request_id: RequestId = "",
     seal_to: SealTo = "",
+    key_hash: KeyHash = "",
 ) -> None:
     """Create a key and print its key string, which is never shown again.
 
@@ -80,8 +85,6 @@ async def create(
         The lifetime of the key as a calendar period.
     brand
         The first part of the key string.
-    environment
-        The second part of the key string: live or test.
     network
         A network that the key may be used from, for instance 192.0.2.0/24; repeat for several.
     """
@@ -96,6 +99,7 @@ async def create(
         environment=environment,
         allowed_networks=network,
         request_id=request_id,
+        key_hash=key_hash,
     )
     _set_expiration(request, ttl, expires, preset)
     await mint(request, seal_to)
@@ -261,6 +265,14 @@ async def mint(
             f"the service is too old for --network: {response.key.key_id} works from anywhere, and its key "
             "string is not shown; revoke this key"
         )
+    if isinstance(request, pb.CreateKeyRequest) and request.key_hash:
+        if response.key_string:
+            raise ClientError(
+                f"the service is too old for --key-hash: {response.key.key_id} has another key string, which "
+                "is not shown; revoke this key"
+            )
+        notes.print(key_table([response.key]))
+        return
     if sys.stdout.isatty():
         sealed = ", sealed" if seal_to else ""
         notes.print(f"The key string{sealed}, which is shown only once:")

@@ -16,7 +16,6 @@ from authsvc.entrance.limits import Limits
 from authsvc.model.address import Proxies
 from authsvc.model.caller import STRANGER, Caller
 from authsvc.model.errors import Unauthenticated
-from authsvc.model.key_string import TAIL_LENGTH
 from authsvc.model.refusal import REFUSALS
 from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.verify.verifier import Question, Verifier
@@ -143,7 +142,7 @@ def _known(verdict: Verdict, address: str, text: str) -> Caller:
             known.scopes,
             known.kind,
             address,
-            key_prefix=text[:-TAIL_LENGTH],
+            key_prefix=known.prefix_of(text),
         )
         if code is VerdictCode.VALID:
             return caller

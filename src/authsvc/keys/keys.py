@@ -10,6 +10,7 @@ from authsvc.keys.create import KeyCreation
 from authsvc.keys.delete import KeyDeletion
 from authsvc.keys.deliveries import Deliveries
 from authsvc.keys.derive import NO_TOKENS, TokenDerivation, TokenIssue
+from authsvc.keys.importing import KeyImport
 from authsvc.keys.minting import Minting
 from authsvc.keys.pause import KeyPauses
 from authsvc.keys.replacement import Replacements
@@ -33,6 +34,7 @@ from authsvc.verify.verifier import Verifier
 class Keys(
     AdministratorCreation,
     KeyCreation,
+    KeyImport,
     SelfService,
     KeyUsageReads,
     KeyUpdates,

@@ -18,6 +18,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from authsvc import audit
 from authsvc.model.audit_event import Action, AuditEvent
@@ -46,6 +47,19 @@ _STRINGS_AT_A_TIME = 50
 CAUSE = "LEAKED"
 
 
+class _Found(NamedTuple):
+    """What a report is about."""
+
+    # How credentials have leaked, by their ids.
+    leaks: Mapping[str, Leak]
+    # The prefixes of strings that belong to nothing any more: to deleted keys.
+    gone: Collection[str]
+    # The strings that belong to something.
+    texts: Collection[str]
+    # The error that ended the search.
+    error: RetryableError | None
+
+
 class Leaks:
     """Revokes what was reported as leaked."""
 
@@ -66,12 +80,18 @@ class Leaks:
         self.reported = self.revoked = 0
 
     def is_known(self, text: str) -> bool:
-        """Return whether a string was minted by this service; the database is not asked."""
+        """Return whether a string was minted by this service; the database is not asked.
+
+        Of strings that were made elsewhere, `report` returns those that belong to something.
+        """
         # Memory has strings whose tag key was retired.
         return self._mint.parse(text) is not None or isinstance(self._verifier.prove(text), Credential)
 
-    async def report(self, reporter: Caller, leaks: Sequence[Leak]) -> None:
+    async def report(self, reporter: Caller, leaks: Sequence[Leak]) -> Collection[str]:
         """Revoke what the strings belong to; return when no worker accepts any of them (R6).
+
+        Returns the strings that belong to something, in any state. Only who signs as a secret scanner is
+        told.
 
         Nothing tells what there was. Strings that belong to nothing, keys that were revoked, and sessions
         that have ended are no error. No policy forbids it, and the last administrator key is revoked, too.
@@ -89,7 +109,7 @@ class Leaks:
         self._reports += 1
         self.reported += len(leaks)
         try:
-            found, gone, error = await self._find(leaks)
+            found, gone, known, error = await self._find(leaks)
             ids = sorted(found)
             for start in range(0, max(len(ids), bool(gone)), _BATCH):
                 batch = {each: found[each] for each in ids[start : start + _BATCH]}
@@ -101,14 +121,12 @@ class Leaks:
             self._reports -= 1
         if error is not None:
             raise error
+        return known
 
-    async def _find(self, leaks: Sequence[Leak]) -> tuple[dict[str, Leak], set[str], RetryableError | None]:
-        """Return the ids of credentials with how they have leaked, and the error that ended the search.
-
-        Also the prefixes of strings that were minted here and belong to nothing: to deleted keys.
-        """
+    async def _find(self, leaks: Sequence[Leak]) -> _Found:
         found: dict[str, Leak] = {}
         gone: set[str] = set()
+        texts: set[str] = set()
         for number, leak in enumerate(leaks):
             if number % _STRINGS_AT_A_TIME == 0:
                 await asyncio.sleep(0)
@@ -116,18 +134,21 @@ class Leaks:
                 credential = await self._identify(leak.text)
             except Unavailable as error:
                 if error.reason != "PROOF_UNREADABLE":
-                    return found, gone, error
+                    return _Found(found, gone, texts, error)
                 _log.warning("a key that was reported as leaked cannot be proved: its hash is damaged")
                 continue
             except RetryableError as error:
-                return found, gone, error
+                return _Found(found, gone, texts, error)
             if credential is not None:
+                texts.add(leak.text)
                 known = found.setdefault(credential.credential_id, leak)
                 if not known.place:
                     found[credential.credential_id] = leak
             elif (parsed := self._mint.parse(leak.text)) is not None:
                 gone.add(parsed.prefix)
-        return found, gone, None
+            elif digest := self._verifier.imported_digest(leak.text):
+                gone.add(digest)
+        return _Found(found, gone, texts, None)
 
     async def _identify(self, text: str) -> Credential | None:
         proved = self._verifier.prove(text)

@@ -70,7 +70,8 @@ class KeyRotation(KeyReads, Protocol):
             # "Not found" must be true on every worker, too (R7).
             async with self._changes.of_key(caller, key_id):
                 raise
-        brand, environment, _ = before.key_prefix.split("_")
+        # The successor of an imported key is minted, with the default brand.
+        brand, environment = ("", "live") if before.is_imported else before.key_prefix.split("_")[:2]
         minted = await self._minting.mint(
             caller, before.owner_id, brand=brand, environment=environment, seal_to=seal_to
         )

@@ -24,6 +24,7 @@ class Action(StrEnum):
     """What was done. The name of an action never changes, because it is recorded."""
 
     KEY_CREATED = "KEY_CREATED"
+    KEY_IMPORTED = "KEY_IMPORTED"
     KEY_UPDATED = "KEY_UPDATED"
     KEY_ROTATED = "KEY_ROTATED"
     KEY_REVOKED = "KEY_REVOKED"

@@ -13,6 +13,7 @@ from enum import Enum
 
 from authsvc.model.activity import Activity
 from authsvc.model.allowed_networks import AllowedNetworks
+from authsvc.model.key_string import TAIL_LENGTH
 
 _MAX_ANSWER_BYTES = 256
 
@@ -49,9 +50,15 @@ class Credential:
     disabled_until: datetime | None = None
     # A key that may be used from some networks only.
     networks: AllowedNetworks | None = None
+    # What an imported key is found by; empty for a key whose string begins with its prefix.
+    look_up: str = ""
     # What a transport answers while the credential is valid, or the part of that which does not change; empty
     # until it was answered once. It is derived from the fields above, and is dropped with them.
     answer: bytes = field(default=b"", init=False, compare=False, repr=False)
+
+    def prefix_of(self, text: str) -> str:
+        """Return the prefix by which memory and the feed know this credential, whose string is `text`."""
+        return self.look_up or text[:-TAIL_LENGTH]
 
     def keep_answer(self, answer: bytes) -> None:
         """Keep an answer, unless it is long: credentials are cached, so their size is bounded."""

@@ -20,6 +20,7 @@ from typing import Self
 from authsvc.model.caller import ANONYMOUS, Caller
 from authsvc.model.delivery import ANSWERED_WITHIN, REPLACED_WITHIN, Delivery
 from authsvc.model.errors import AlreadyDone, FailedPrecondition
+from authsvc.model.look_up import is_foreign
 from authsvc.model.pause import Pause
 
 #: Why the old key of a rotation is going to be revoked. Another reason is that of another revocation.
@@ -132,6 +133,11 @@ class Key:
     def _end(self) -> datetime | None:
         """When the key stops working; None if that is not known."""
         return min((time for time in (self.expire_time, self.revoke_time) if time), default=None)
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the key string was made elsewhere; `key_prefix` is its look-up then."""
+        return is_foreign(self.key_prefix)
 
     @property
     def etag(self) -> str:

@@ -24,7 +24,7 @@ def key_events(
 
 def _details(action: Action, key: Key, fields: Collection[str], reason: str) -> dict[str, str]:
     match action:
-        case Action.KEY_CREATED:
+        case Action.KEY_CREATED | Action.KEY_IMPORTED:
             return {
                 "scopes": " ".join(key.scopes),
                 "expire_time": _instant(key.expire_time),

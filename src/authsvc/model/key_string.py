@@ -36,7 +36,8 @@ _LAST_SEPARATOR = -(_LOOKUP + TAIL_LENGTH + 1)
 _MIN_LENGTH = len("bb_live_") + _LOOKUP + TAIL_LENGTH
 MAX_LENGTH = len("bbbbbbbbbb_session_") + _LOOKUP + TAIL_LENGTH
 
-#: A regular expression that matches a whole key string.
+#: Regular expressions that match a whole key prefix, and a whole key string.
+PREFIX_PATTERN = rf"[a-z][a-z0-9]{{1,9}}_(?:live|test|session)_[0-9A-Za-z]{{{_LOOKUP}}}"
 PATTERN = rf"[a-z][a-z0-9]{{1,9}}_(?:live|test|session)_[0-9A-Za-z]{{{_LOOKUP + TAIL_LENGTH}}}"
 _FORM = re.compile(PATTERN)
 # Matches truncated key strings, too: even a part of the secret must not be logged.
@@ -71,6 +72,17 @@ class KeyString:
 
     def __repr__(self) -> str:
         return f"KeyString({self.prefix}…)"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignString(KeyString):
+    """A string that was made elsewhere, and one of its look-ups as `prefix` (`look_up`).
+
+    `secret` is all of it. An empty `prefix` means that it is not known yet which keys were imported.
+    """
+
+    def __repr__(self) -> str:
+        return "ForeignString(…)"
 
 
 class KeyMint:

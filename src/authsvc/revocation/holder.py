@@ -18,6 +18,7 @@ from authsvc.revocation.client_holders import ClientHolders
 from authsvc.revocation.history import History
 from authsvc.revocation.orders import Advance, Apply, Drop, Forget, Grant, Order, Reconnect, Start
 from authsvc.verify.clock import DatabaseClock
+from authsvc.verify.foreign_strings import ForeignStrings
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 
@@ -48,6 +49,7 @@ class Holder:
         self._clock = clock
         self._on_tag_keys = on_tag_keys
         self._on_reconnect = on_reconnect
+        self._foreign: ForeignStrings | None = None
         self._on_hint: Callable[[FeedEntry | None], object] = lambda _: None
         self._place: Place | None = None
         self._forgotten_seq = 0
@@ -67,6 +69,10 @@ class Holder:
     def on_hint(self, call: Callable[[FeedEntry | None], object]) -> None:
         """Pass hints to the follower by `call`."""
         self._on_hint = call
+
+    def keep(self, foreign: ForeignStrings) -> None:
+        """Tell `foreign` of each start and of the prefixes that entries name, before the first order."""
+        self._foreign = foreign
 
     def hint(self, entry: FeedEntry | None = None) -> None:
         """Ask the follower to look at the feed soon. `entry` is a change that was just committed here."""
@@ -128,6 +134,8 @@ class Holder:
 
     def _start(self, place: Place, tag_keys: AcceptedTagKeys | None) -> None:
         self._cache.clear()
+        if self._foreign is not None:
+            self._foreign.start()
         self._use_tag_keys(tag_keys)
         self._history.clear()
         self._forgotten_seq = 0
@@ -147,6 +155,8 @@ class Holder:
 
     def _forget(self, entry: FeedEntry) -> None:
         self._cache.forget(entry.key_prefixes)
+        if self._foreign is not None:
+            self._foreign.apply(entry.key_prefixes)
         if entry.owner_id is not None:
             self._cache.forget_owner(entry.owner_id, entry.kind)
 

@@ -14,6 +14,7 @@ from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.expiration import ExpirationPreset
 from authsvc.model.key import Key, KeyState, RevokeCause, TechnicalContact
 from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery
+from authsvc.model.look_up import shown
 from authsvc.model.new_key import NewKey
 from authsvc.model.verdict import Verdict, VerdictCode
 from authsvc.rpc.update_mask import mask_violations
@@ -49,7 +50,7 @@ def key_message(key: Key, now: datetime) -> pb.Key:
         owner_id=key.owner_id,
         display_name=key.display_name,
         description=key.description,
-        key_prefix=key.key_prefix,
+        key_prefix=shown(key.key_prefix),
         scopes=key.scopes,
         technical_contacts=contact_messages(key.technical_contacts),
         state=_STATES[key.state(now)],
@@ -70,6 +71,7 @@ def key_message(key: Key, now: datetime) -> pb.Key:
         etag=key.etag,
         never_delivered=key.never_delivered(now),
         allowed_networks=key.allowed_networks,
+        imported=key.is_imported,
         **_pause_fields(key, now),
     )
 
@@ -92,7 +94,7 @@ def key_summary(key: Key, now: datetime) -> pb.Key:
     return pb.Key(
         key_id=key.key_id,
         owner_id=key.owner_id,
-        key_prefix=key.key_prefix,
+        key_prefix=shown(key.key_prefix),
         state=_STATES[key.state(now)],
         revoke_time=timestamp(key.revoke_time),
     )

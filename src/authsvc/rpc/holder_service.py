@@ -15,7 +15,6 @@ from authsvc.entrance.limits import account_of
 from authsvc.entrance.operation import Operation
 from authsvc.model.caller import Caller
 from authsvc.model.errors import AuthsvcError, FieldViolation, InvalidArgument
-from authsvc.model.key_string import TAIL_LENGTH
 from authsvc.revocation.client_holder import Member
 from authsvc.revocation.client_holders import ClientHolders
 from authsvc.rpc.bounds import Bounds
@@ -91,7 +90,7 @@ class _Follow:
         member = Member(
             caller.credential_id,
             caller.owner_id,
-            (incoming.credentials[0] or "")[:-TAIL_LENGTH] if incoming.credentials else "",
+            caller.key_prefix,
             caller.client_ip or address_of(call.peer),
             first.join.instance,
         )

@@ -1,5 +1,6 @@
 """KeyService: each RPC calls a use case between two conversions."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -9,9 +10,11 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
 from authsvc.keys import Keys, Leaks
+from authsvc.keys.importing import Candidate
 from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind
+from authsvc.model.errors import AuthsvcError
 from authsvc.model.leak import Leak
 from authsvc.rpc.answer_size import fitting, shown
 from authsvc.rpc.convert import (
@@ -30,6 +33,7 @@ from authsvc.rpc.convert import (
     verdict_message,
 )
 from authsvc.rpc.endpoint import Recall
+from authsvc.rpc.imports import candidate, digest, result
 from authsvc.rpc.key_usage import KeyUsageRpcs
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
@@ -37,6 +41,8 @@ from authsvc.verify.token_verifier import TokenVerifier
 from authsvc.verify.verifier import Question, Verifier
 
 _DEFAULT_PAGE_SIZE = 50
+# Keys of an import that are validated before other tasks run.
+_KEYS_AT_A_TIME = 10
 
 
 class KeyService(KeyUsageRpcs):
@@ -64,6 +70,8 @@ class KeyService(KeyUsageRpcs):
         key_id: str = answer.key.key_id  # type: ignore[attr-defined]
         request_id: str = request.request_id  # type: ignore[attr-defined]
         note = self._keys.deliveries.note
+        if getattr(request, "key_hash", ""):
+            return lambda _: None  # There is no key string in the answer.
         if request_id:
             return partial(note, key_id)
         # Without a request id only a loss is noted.
@@ -72,10 +80,26 @@ class KeyService(KeyUsageRpcs):
     async def CreateKey(self, caller: Caller, request: pb.CreateKeyRequest) -> pb.CreateKeyResponse:
         """Mint a key."""
         new, seal_to = new_key(request), recipient(request.seal_to)
+        if (secret := digest(request)) is not None:
+            key = await self._keys.register(caller, new, secret, request.request_id)
+            return pb.CreateKeyResponse(key=key_message(key, self._clock()))
         key, minted = await self._keys.create(caller, new, request.request_id, seal_to=seal_to)
         return pb.CreateKeyResponse(
             key=key_message(key, self._clock()), key_string=minted.text, sealed_key_string=minted.sealed
         )
+
+    async def ImportKeys(self, caller: Caller, request: pb.ImportKeysRequest) -> pb.ImportKeysResponse:
+        """Import keys, each with a result of its own."""
+        candidates: list[Candidate | AuthsvcError] = []
+        for each in request.keys:
+            candidates.append(candidate(request.owner_id, each))
+            if len(candidates) % _KEYS_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        told = await self._keys.import_keys(
+            caller, request.owner_id, candidates, validate_only=request.validate_only
+        )
+        results = [result(each, validate_only=request.validate_only) for each in told]
+        return pb.ImportKeysResponse(results=results)
 
     async def GetKey(self, caller: Caller, request: pb.GetKeyRequest) -> resources_pb2.Key:
         """Show a key."""

@@ -1,7 +1,7 @@
 """The request of a call: its message is read, refused with a key string in the wrong field, and validated.
 
-Bound: a message of a management call has at most 128 KiB, and a list at most 100 items, that of leaked keys
-1,000. Lists are counted before their items are looked at.
+Bound: a message of a management call has at most 128 KiB, that of an import 1 MiB; a list has at most 100
+items, that of leaked keys and of imported ones 1,000. Lists are counted before their items are looked at.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,14 @@ _ONLY_SHOWN = frozenset({"user_agent", "client_hints"})
 # counting.
 _MAX_ITEMS = 100
 # The lists that may be longer.
-_LONGER_LISTS = {"authsvc.v1.ReportLeakedKeysRequest.leaks": 1000}
+_LONGER_LISTS = {
+    "authsvc.v1.ReportLeakedKeysRequest.leaks": 1000,
+    "authsvc.v1.ImportKeysRequest.keys": 1000,
+}
+# The messages that may be longer.
+_LONGER_MESSAGES = {"authsvc.v1.ImportKeysRequest": 1024 * 1024}
+# The lists each of whose items is validated by the service, so that one does not refuse the others.
+_SINGLY = {"authsvc.v1.ImportKeysRequest": "keys"}
 _MIN_COUNTED_BYTES = 1024
 
 
@@ -35,14 +42,17 @@ def parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
         method.input_type.fields_by_name
     )
     check = validator(method.input_type)
+    if (singly := _SINGLY.get(method.input_type.full_name)) is not None:
+        check = partial(_check_without, singly, check)
     return partial(_parse, request_type, check, takes_key_string)
 
 
 def _parse(
     request_type: type[Message], check: Callable[[Message], None], takes_key_string: bool, data: bytes
 ) -> Message:
-    if not takes_key_string and len(data) > _MAX_BYTES:
-        problem = f"has {len(data)} bytes; a request of this kind needs at most {_MAX_BYTES}"
+    max_bytes = _LONGER_MESSAGES.get(request_type.DESCRIPTOR.full_name, _MAX_BYTES)
+    if not takes_key_string and len(data) > max_bytes:
+        problem = f"has {len(data)} bytes; a request of this kind needs at most {max_bytes}"
         raise InvalidArgument(FieldViolation("", "request.size", problem))
     try:
         request = request_type.FromString(data)
@@ -56,6 +66,14 @@ def _parse(
         _refuse_too_many(request)
     check(request)
     return request
+
+
+def _check_without(name: str, check: Callable[[Message], None], request: Message) -> None:
+    """Validate a request except for the items of a list."""
+    rest = type(request)()
+    rest.CopyFrom(request)
+    rest.ClearField(name)
+    check(rest)
 
 
 def _secret(request: Message) -> FieldViolation:

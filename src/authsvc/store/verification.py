@@ -11,6 +11,7 @@ import asyncpg
 from authsvc.model.activity import Activity
 from authsvc.model.credential import ALWAYS, Credential, CredentialKind, StoredCredential
 from authsvc.model.feed import Place
+from authsvc.model.look_up import is_foreign
 from authsvc.model.policy import OwnerPolicy
 from authsvc.store.driver_errors import raise_on_warning
 from authsvc.store.pool import Database
@@ -24,6 +25,8 @@ _MAX_SHARED_LENGTH = 4_000_000
 _OVERHEAD_LENGTH = 64
 #: How many look-ups may wait.
 MAX_WAITING_LOOK_UPS = 1000
+# Look-ups that are read at a time.
+_PAGE = 20_000
 Found: TypeAlias = tuple[StoredCredential | None, Place]
 _NO_LIMITS = OwnerPolicy()
 _NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
@@ -49,6 +52,17 @@ class VerificationStore:
         Raises Overloaded when too many look-ups wait.
         """
         return await self._finding.ask(key_prefix)
+
+    async def list_look_ups(self, after: str) -> tuple[Sequence[str], str, Place]:
+        """Return a page of the look-ups of imported keys, and the end of the feed in the same snapshot.
+
+        The second value is what the next page comes after; "" at the end.
+        """
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_SQL["list_look_ups"], after, _PAGE)
+        look_ups = [row["key_prefix"] for row in rows if row["key_prefix"] is not None]
+        last = rows[-1]["key_id"] if len(look_ups) == _PAGE else ""
+        return look_ups, last, Place(rows[0]["seq"], rows[0]["nonce"])
 
     async def refresh(self) -> None:
         """Use new connections from now on."""
@@ -78,6 +92,7 @@ class VerificationStore:
             scopes=self._shared(tuple(map(intern, row["scopes"]))),
             expire_time=row["expire_time"],
             revoke_time=ALWAYS if row["revoked_at_once"] else row["revoke_time"],
+            look_up=row["key_prefix"] if is_foreign(row["key_prefix"]) else "",
             annotations={intern(name): value for name, value in json.loads(row["annotations"]).items()}
             or _NO_ANNOTATIONS,
         )

@@ -147,6 +147,8 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     Details: `address`, the last one, and `count`, how often one worker has seen that in
     the seconds before. A request without an address is none.
     """
+    AUDIT_ACTION_KEY_IMPORTED: _AuditAction.ValueType  # 23
+    """A key was imported that another system had issued. Details as of KEY_CREATED."""
 
 class AuditAction(_AuditAction, metaclass=_AuditActionEnumTypeWrapper):
     """An action that the audit log records."""
@@ -244,6 +246,8 @@ actor and the target. There is at most one such event an hour for each key.
 Details: `address`, the last one, and `count`, how often one worker has seen that in
 the seconds before. A request without an address is none.
 """
+AUDIT_ACTION_KEY_IMPORTED: AuditAction.ValueType  # 23
+"""A key was imported that another system had issued. Details as of KEY_CREATED."""
 Global___AuditAction: _TypeAlias = AuditAction  # noqa: Y015
 
 @_typing.final

@@ -162,6 +162,7 @@ class CreateKeyRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SEAL_TO_FIELD_NUMBER: _builtins.int
     ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
+    KEY_HASH_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The user or organization that the key is for: 1 to 128 characters of
     `A-Z a-z 0-9 . _ : @ -`. `authsvc` is the platform itself; its keys act on every
@@ -201,6 +202,13 @@ class CreateKeyRequest(_message.Message):
     `age1…`. Then the response has `sealed_key_string` and no `key_string`, and only
     the identity of this recipient opens it. A recipient that nobody can have an
     identity for is refused.
+    """
+    key_hash: _builtins.str
+    """The SHA-256 of a key string that the client has made itself and keeps: `sha256:` and
+    64 hexadecimal digits. Then the response has no key string, and the key works with
+    the string of the client. The string must have 128 random bits at least, since its
+    hash is not salted, and 16 to 256 characters without blanks and commas. Not with
+    `seal_to`, `brand` and `environment`.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -247,10 +255,11 @@ class CreateKeyRequest(_message.Message):
         request_id: _builtins.str = ...,
         seal_to: _builtins.str = ...,
         allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
+        key_hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "brand", b"brand", "description", b"description", "display_name", b"display_name", "environment", b"environment", "expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "owner_id", b"owner_id", "request_id", b"request_id", "scopes", b"scopes", "seal_to", b"seal_to", "technical_contacts", b"technical_contacts", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "brand", b"brand", "description", b"description", "display_name", b"display_name", "environment", b"environment", "expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "key_hash", b"key_hash", "owner_id", b"owner_id", "request_id", b"request_id", "scopes", b"scopes", "seal_to", b"seal_to", "technical_contacts", b"technical_contacts", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_expiration: _TypeAlias = _typing.Literal["expire_time", "ttl", "expiration_preset"]  # noqa: Y015
     _WhichOneofArgType_expiration: _TypeAlias = _typing.Literal["expiration", b"expiration"]  # noqa: Y015
@@ -269,7 +278,7 @@ class CreateKeyResponse(_message.Message):
     SEALED_KEY_STRING_FIELD_NUMBER: _builtins.int
     key_string: _builtins.str
     """The complete key string. Store it now: it is never shown again. Empty with
-    `seal_to`.
+    `seal_to` and with `key_hash`.
     """
     sealed_key_string: _builtins.str
     """With `seal_to`, the complete key string as an age file in the armored format,
@@ -293,6 +302,232 @@ class CreateKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateKeyResponse: _TypeAlias = CreateKeyResponse  # noqa: Y015
+
+@_typing.final
+class ImportKeysRequest(_message.Message):
+    """Request message for ImportKeys, of at most 1 MiB."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_ID_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    owner_id: _builtins.str
+    """The owner of all of these keys."""
+    validate_only: _builtins.bool
+    """Whether to check the keys only. The results are those of an import, without ids, and
+    nothing is imported.
+    """
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportedKey]:
+        """The keys, at most 1000. Their fields are checked one key at a time, and what is
+        wrong is the result of that key.
+        """
+
+    def __init__(
+        self,
+        *,
+        owner_id: _builtins.str = ...,
+        keys: _abc.Iterable[Global___ImportedKey] | None = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "owner_id", b"owner_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportKeysRequest: _TypeAlias = ImportKeysRequest  # noqa: Y015
+
+@_typing.final
+class ImportedKey(_message.Message):
+    """A key that another system has issued."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AnnotationsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    HASH_FIELD_NUMBER: _builtins.int
+    LOOK_UP_PREFIX_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    TECHNICAL_CONTACTS_FIELD_NUMBER: _builtins.int
+    ANNOTATIONS_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
+    hash: _builtins.str
+    """The hash of the whole key string, in a form that says what it is:
+
+    - `sha256:` and 64 hexadecimal digits, without a salt. The key is found by it. Only
+      for strings with 128 random bits at least.
+    - bcrypt: `$2a$`, `$2b$`, `$2y$`.
+    - argon2id: `$argon2id$v=19$m=...,t=...,p=...$salt$hash`.
+    - scrypt: `$scrypt$ln=...,r=...,p=...$salt$hash`, `scrypt:N:r:p$salt$hash`.
+    - PBKDF2: `$pbkdf2-sha256$rounds$salt$hash`, `$pbkdf2-sha512$...`,
+      `pbkdf2:sha256:rounds$salt$hash`, `pbkdf2_sha256$rounds$salt$hash`.
+
+    A hash that costs too much to verify is refused. A salted hash is replaced by one of
+    argon2id when the key is first used.
+    """
+    look_up_prefix: _builtins.str
+    """For a salted hash, the public first characters of the key string, by which the key is
+    found: 6, 8, 10, 12, 16, 20, 24 or 32 characters of visible ASCII without commas. No
+    other key may have the same. All owners share them, so only callers of the owner
+    `authsvc` import salted hashes: PLATFORM_ONLY.
+    """
+    display_name: _builtins.str
+    """The human-readable name of the key, as in CreateKeyRequest."""
+    description: _builtins.str
+    """What the key is for, at most 2000 characters. It may have several lines."""
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the key may do, as in CreateKeyRequest."""
+
+    @_builtins.property
+    def technical_contacts(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.TechnicalContact]:
+        """The people to contact about the key, at most 16."""
+
+    @_builtins.property
+    def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Key-value pairs of the client's choice, as in CreateKeyRequest; for instance the id
+        and the time of creation in the other system.
+        """
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the key expires, in the future. If unset, it never expires."""
+
+    @_builtins.property
+    def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The networks that the key can be used from, as in Key."""
+
+    def __init__(
+        self,
+        *,
+        hash: _builtins.str = ...,
+        look_up_prefix: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
+        technical_contacts: _abc.Iterable[_resources_pb2.TechnicalContact] | None = ...,
+        annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "description", b"description", "display_name", b"display_name", "expire_time", b"expire_time", "hash", b"hash", "look_up_prefix", b"look_up_prefix", "scopes", b"scopes", "technical_contacts", b"technical_contacts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportedKey: _TypeAlias = ImportedKey  # noqa: Y015
+
+@_typing.final
+class ImportKeysResponse(_message.Message):
+    """Response message for ImportKeys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportKeyResult]:
+        """One result for each key, in order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___ImportKeyResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportKeysResponse: _TypeAlias = ImportKeysResponse  # noqa: Y015
+
+@_typing.final
+class ImportKeyResult(_message.Message):
+    """What has become of one key of an import."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The id of the key: of the one that was imported or, with the error
+    KEY_ALREADY_IMPORTED, of the one that was imported before. Empty with
+    `validate_only`.
+    """
+    @_builtins.property
+    def error(self) -> Global___ImportError:
+        """Why the key was not imported. If unset, it was imported, or would be."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        error: Global___ImportError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportKeyResult: _TypeAlias = ImportKeyResult  # noqa: Y015
+
+@_typing.final
+class ImportError(_message.Message):
+    """Why a key was not imported."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """A stable reason, for programs, as in the errors of CreateKey. INVALID_FIELD;
+    KEY_ALREADY_IMPORTED, if the owner has a key with the same hash or look-up prefix;
+    LOOK_UP_IN_USE, if another owner or another key of the request has it.
+    """
+    message: _builtins.str
+    """What is wrong and what to do, for people, in at most 500 characters."""
+    field: _builtins.str
+    """With INVALID_FIELD, the first field that is wrong, in ImportedKey."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportError: _TypeAlias = ImportError  # noqa: Y015
 
 @_typing.final
 class GetKeyRequest(_message.Message):

@@ -74,6 +74,11 @@ class KeyServiceStub:
                 request_serializer=authsvc_dot_v1_dot_key__service__pb2.CreateKeyRequest.SerializeToString,
                 response_deserializer=authsvc_dot_v1_dot_key__service__pb2.CreateKeyResponse.FromString,
                 _registered_method=True)
+        self.ImportKeys = channel.unary_unary(
+                '/authsvc.v1.KeyService/ImportKeys',
+                request_serializer=authsvc_dot_v1_dot_key__service__pb2.ImportKeysRequest.SerializeToString,
+                response_deserializer=authsvc_dot_v1_dot_key__service__pb2.ImportKeysResponse.FromString,
+                _registered_method=True)
         self.GetKey = channel.unary_unary(
                 '/authsvc.v1.KeyService/GetKey',
                 request_serializer=authsvc_dot_v1_dot_key__service__pb2.GetKeyRequest.SerializeToString,
@@ -230,6 +235,22 @@ class KeyServiceServicer:
         A call that is cancelled or exceeds its deadline may still have created the key.
         Such a key works, but nobody has its key string; lists show it as
         `never_delivered`. To obtain a key string, send the same `request_id` again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportKeys(self, request, context):
+        """Imports keys of an owner that another system has issued, by the hashes that it has
+        kept, so that the key strings stay as they are. Nobody has to see a key string.
+
+        Each key has a result of its own, in the order of the request: its id, or what is
+        wrong with it. What is wrong with one key does not keep others from being imported.
+        The owner's policy and the scopes of the caller limit each key as in CreateKey. When
+        the call has returned OK, every worker of every replica accepts the keys.
+
+        The call is safe to repeat: a key that was imported before is KEY_ALREADY_IMPORTED,
+        with its id. Contacts are not told of imported keys.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -470,6 +491,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     request_deserializer=authsvc_dot_v1_dot_key__service__pb2.CreateKeyRequest.FromString,
                     response_serializer=authsvc_dot_v1_dot_key__service__pb2.CreateKeyResponse.SerializeToString,
             ),
+            'ImportKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportKeys,
+                    request_deserializer=authsvc_dot_v1_dot_key__service__pb2.ImportKeysRequest.FromString,
+                    response_serializer=authsvc_dot_v1_dot_key__service__pb2.ImportKeysResponse.SerializeToString,
+            ),
             'GetKey': grpc.unary_unary_rpc_method_handler(
                     servicer.GetKey,
                     request_deserializer=authsvc_dot_v1_dot_key__service__pb2.GetKeyRequest.FromString,
@@ -642,6 +668,33 @@ class KeyService:
             '/authsvc.v1.KeyService/CreateKey',
             authsvc_dot_v1_dot_key__service__pb2.CreateKeyRequest.SerializeToString,
             authsvc_dot_v1_dot_key__service__pb2.CreateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authsvc.v1.KeyService/ImportKeys',
+            authsvc_dot_v1_dot_key__service__pb2.ImportKeysRequest.SerializeToString,
+            authsvc_dot_v1_dot_key__service__pb2.ImportKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -76,6 +76,18 @@ class KeyServiceStub:
     Such a key works, but nobody has its key string; lists show it as
     `never_delivered`. To obtain a key string, send the same `request_id` again.
     """
+    ImportKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ImportKeysRequest, _key_service_pb2.ImportKeysResponse]
+    """Imports keys of an owner that another system has issued, by the hashes that it has
+    kept, so that the key strings stay as they are. Nobody has to see a key string.
+
+    Each key has a result of its own, in the order of the request: its id, or what is
+    wrong with it. What is wrong with one key does not keep others from being imported.
+    The owner's policy and the scopes of the caller limit each key as in CreateKey. When
+    the call has returned OK, every worker of every replica accepts the keys.
+
+    The call is safe to repeat: a key that was imported before is KEY_ALREADY_IMPORTED,
+    with its id. Contacts are not told of imported keys.
+    """
     GetKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyRequest, _resources_pb2.Key]
     """Gets a key."""
     ListKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]
@@ -260,6 +272,18 @@ class KeyServiceAsyncStub(KeyServiceStub):
     A call that is cancelled or exceeds its deadline may still have created the key.
     Such a key works, but nobody has its key string; lists show it as
     `never_delivered`. To obtain a key string, send the same `request_id` again.
+    """
+    ImportKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ImportKeysRequest, _key_service_pb2.ImportKeysResponse]  # type: ignore[assignment]
+    """Imports keys of an owner that another system has issued, by the hashes that it has
+    kept, so that the key strings stay as they are. Nobody has to see a key string.
+
+    Each key has a result of its own, in the order of the request: its id, or what is
+    wrong with it. What is wrong with one key does not keep others from being imported.
+    The owner's policy and the scopes of the caller limit each key as in CreateKey. When
+    the call has returned OK, every worker of every replica accepts the keys.
+
+    The call is safe to repeat: a key that was imported before is KEY_ALREADY_IMPORTED,
+    with its id. Contacts are not told of imported keys.
     """
     GetKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Gets a key."""
@@ -448,6 +472,24 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         A call that is cancelled or exceeds its deadline may still have created the key.
         Such a key works, but nobody has its key string; lists show it as
         `never_delivered`. To obtain a key string, send the same `request_id` again.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportKeys(
+        self,
+        request: _key_service_pb2.ImportKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_service_pb2.ImportKeysResponse, _abc.Awaitable[_key_service_pb2.ImportKeysResponse]]:
+        """Imports keys of an owner that another system has issued, by the hashes that it has
+        kept, so that the key strings stay as they are. Nobody has to see a key string.
+
+        Each key has a result of its own, in the order of the request: its id, or what is
+        wrong with it. What is wrong with one key does not keep others from being imported.
+        The owner's policy and the scopes of the caller limit each key as in CreateKey. When
+        the call has returned OK, every worker of every replica accepts the keys.
+
+        The call is safe to repeat: a key that was imported before is KEY_ALREADY_IMPORTED,
+        with its id. Contacts are not told of imported keys.
         """
 
     @_abc_1.abstractmethod

@@ -242,6 +242,7 @@ class Key(_message.Message):
     DISABLE_REASON_FIELD_NUMBER: _builtins.int
     DISABLED_BY_PLATFORM_FIELD_NUMBER: _builtins.int
     REVOKE_CAUSE_FIELD_NUMBER: _builtins.int
+    IMPORTED_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The stable id: `key_` and 26 characters that sort by time of creation."""
     owner_id: _builtins.str
@@ -252,7 +253,9 @@ class Key(_message.Message):
     """What the key is for, at most 2000 characters. It may have several lines."""
     key_prefix: _builtins.str
     """Output only. The public beginning of the key string, for instance
-    `eg_live_4fJ2mQ0sKx7a`. It identifies a key but cannot be used to authenticate.
+    `eg_live_4fJ2mQ0sKx7a`. It identifies a key but cannot be used to authenticate. Of
+    an imported key, its `look_up_prefix`, or `sha256:` and the first eight digits of the
+    hash of the key string.
     """
     state: Global___KeyState.ValueType
     """Output only. The state at the time of the response, derived from the times below."""
@@ -294,6 +297,10 @@ class Key(_message.Message):
     revoke_cause: Global___RevokeCause.ValueType
     """Output only. What led to the revocation, for programs; `revoke_reason` is for
     people. Not set without a `revoke_time`.
+    """
+    imported: _builtins.bool
+    """Output only. Whether the key string was made elsewhere: ImportKeys, or `key_hash` of
+    CreateKey.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -386,10 +393,11 @@ class Key(_message.Message):
         disable_reason: _builtins.str = ...,
         disabled_by_platform: _builtins.bool = ...,
         revoke_cause: Global___RevokeCause.ValueType = ...,
+        imported: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "disable_time", b"disable_time", "disabled_until", b"disabled_until", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "revoke_time", b"revoke_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "create_time", b"create_time", "creator_id", b"creator_id", "description", b"description", "disable_reason", b"disable_reason", "disable_time", b"disable_time", "disabled_by_platform", b"disabled_by_platform", "disabled_until", b"disabled_until", "disabler_id", b"disabler_id", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "key_id", b"key_id", "key_prefix", b"key_prefix", "last_use_ip", b"last_use_ip", "last_use_time", b"last_use_time", "never_delivered", b"never_delivered", "owner_id", b"owner_id", "revoke_cause", b"revoke_cause", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "revoker_id", b"revoker_id", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "scopes", b"scopes", "state", b"state", "technical_contacts", b"technical_contacts", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "create_time", b"create_time", "creator_id", b"creator_id", "description", b"description", "disable_reason", b"disable_reason", "disable_time", b"disable_time", "disabled_by_platform", b"disabled_by_platform", "disabled_until", b"disabled_until", "disabler_id", b"disabler_id", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "imported", b"imported", "key_id", b"key_id", "key_prefix", b"key_prefix", "last_use_ip", b"last_use_ip", "last_use_time", b"last_use_time", "never_delivered", b"never_delivered", "owner_id", b"owner_id", "revoke_cause", b"revoke_cause", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "revoker_id", b"revoker_id", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "scopes", b"scopes", "state", b"state", "technical_contacts", b"technical_contacts", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

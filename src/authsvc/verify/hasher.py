@@ -4,20 +4,24 @@ Mechanism: a few threads (argon2 releases the GIL) behind a queue. The cost depe
 secret: 256 random bits cannot be guessed, so a light argon2id is enough for them (RFC 9106 is about
 passwords).
 
-Bound: `queue_limit` jobs wait or run. Further jobs are refused with Overloaded.
+Bound: `queue_limit` jobs wait or run. Further jobs are refused with Overloaded. Anybody can cause the proof
+of a foreign string, who knows its public beginning. So proofs of foreign strings have half of the threads and
+half of the queue, and those of one look-up `_MAX_GUESSES` places in it: the rest is for strings with a tag.
 
 Failure: a stored hash that cannot be read is Unavailable, never "wrong secret".
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from argon2 import DEFAULT_HASH_LENGTH, PasswordHasher, extract_parameters
-from argon2.exceptions import VerificationError, VerifyMismatchError
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from authsvc.model.errors import Overloaded, Unavailable
+from authsvc.verify.foreign_proof import is_proved
 
 T = TypeVar("T")
 
@@ -32,6 +36,10 @@ _PROFILES = {
 }
 
 
+# Proofs of one look-up that wait or run.
+_MAX_GUESSES = 4
+
+
 class Hasher:
     """A bounded argon2id pool."""
 
@@ -40,6 +48,9 @@ class Hasher:
         self._queue_limit = queue_limit
         self.pending = 0
         self.runs = 0
+        self._foreign = asyncio.Semaphore(max(1, threads // 2))
+        self._max_foreign = max(1, queue_limit // 2)
+        self._guesses: Counter[str] = Counter()  # proofs of foreign strings that wait or run, by look-up
 
     async def hash(self, secret: str, origin: str) -> str:
         """Return the argon2id string of a secret, at the cost for its origin. Raises Overloaded."""
@@ -59,9 +70,31 @@ class Hasher:
         except (VerificationError, ValueError) as error:
             raise _unreadable() from error
 
+    async def verify_foreign(self, look_up: str, secret: str, secret_hash: str) -> bool:
+        """Return whether a hash that another system has kept is that of this secret.
+
+        Raises Overloaded when the queue is full, or its part for foreign strings or for this look-up, and
+        Unavailable when the hash cannot be read.
+        """
+        if self._guesses.total() >= self._max_foreign or self._guesses[look_up] >= _MAX_GUESSES:
+            raise _full()
+        self._guesses[look_up] += 1
+        try:
+            async with self._foreign:
+                return await self.run(lambda: is_proved(secret, secret_hash))
+        except (VerificationError, ValueError) as error:
+            raise _unreadable() from error
+        finally:
+            self._guesses[look_up] -= 1
+            if not self._guesses[look_up]:
+                del self._guesses[look_up]
+
     def is_outdated(self, secret_hash: str, origin: str) -> bool:
-        """Return whether a hash has another cost than its origin requires today."""
-        return _PROFILES[origin].check_needs_rehash(secret_hash)
+        """Return whether a hash has another form or cost than its origin requires today."""
+        try:
+            return _PROFILES[origin].check_needs_rehash(secret_hash)
+        except InvalidHashError:
+            return True
 
     def close(self) -> None:
         """Wait for running jobs and drop waiting ones."""
@@ -70,11 +103,7 @@ class Hasher:
     async def run(self, job: Callable[[], T]) -> T:
         """Return the result of a job that computes and releases the GIL meanwhile. Raises Overloaded."""
         if self.pending >= self._queue_limit:
-            raise Overloaded(
-                "too many secrets are being verified at once; retry after the delay in RetryInfo",
-                reason="HASHER_QUEUE_FULL",
-                retry_after=0.2,
-            )
+            raise _full()
         self.pending += 1
         self.runs += 1
         running = asyncio.get_running_loop().run_in_executor(self._threads, job)
@@ -86,6 +115,14 @@ class Hasher:
         self.pending -= 1
         if not job.cancelled():
             job.exception()  # Retrieve the error in case the caller has gone.
+
+
+def _full() -> Overloaded:
+    return Overloaded(
+        "too many secrets are being verified at once; retry after the delay in RetryInfo",
+        reason="HASHER_QUEUE_FULL",
+        retry_after=0.2,
+    )
 
 
 def _unreadable() -> Unavailable:

@@ -1,5 +1,8 @@
 """Loading a key prefix that memory does not know: one row from the database, then one proof of the secret.
 
+A look-up of a foreign string is loaded in the same way (`foreign_strings`). Once such a string is proved, its
+hash is replaced by one of argon2id. A digest stays, because the key is found by it; see ADR 37.
+
 Mechanism: the cache shares one load between all who present the same string. What was loaded is remembered,
 unless a change concerns it meanwhile or the secret is wrong. An absent prefix is remembered, too.
 
@@ -20,7 +23,8 @@ from authsvc.model.caller import Caller
 from authsvc.model.credential import CredentialKind, StoredCredential
 from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.model.feed import Place
-from authsvc.model.key_string import KeyString
+from authsvc.model.key_string import ForeignString, KeyString
+from authsvc.model.look_up import digest_of, is_digest
 from authsvc.verify.entry import UNPROVED, Entry
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.prefix_cache import PrefixCache
@@ -86,6 +90,10 @@ class Loader:
         Raises Overloaded when too many loads are under way, and Unavailable when the database cannot answer.
         """
         digest = self._cache.digest(key.text)
+        if isinstance(key, ForeignString):
+            # A string may have several look-ups, and each is a fill of its own.
+            fill = self._cache.digest(f"{key.prefix} {key.text}")
+            return await self._shared(key.prefix, fill, caller, lambda: self._load_foreign(key, digest))
         return await self._shared(key.prefix, digest, caller, lambda: self._load(key, digest))
 
     async def load_unproved(self, key_prefix: str, caller: Caller | None) -> None:
@@ -138,6 +146,20 @@ class Loader:
             await self._renew_hash(key, stored)
         return Entry(digest, stored.credential)
 
+    async def _load_foreign(self, key: ForeignString, digest: bytes) -> Entry | None:
+        stored = await self._find(key.prefix)
+        if stored is None:
+            # Until it is imported: then an entry of the feed names it.
+            return Entry(digest, None)
+        if is_digest(key.prefix):
+            is_right = compare_digest(digest_of(key.text), stored.secret_hash)
+            return Entry(digest, stored.credential) if is_right else None
+        if not await self._hasher.verify_foreign(key.prefix, key.text, stored.secret_hash):
+            return None
+        if self._hasher.is_outdated(stored.secret_hash, stored.secret_origin):
+            await self._renew_hash(key, stored)
+        return Entry(digest, stored.credential)
+
     async def _load_unproved(self, key_prefix: str) -> Entry:
         stored = await self._find(key_prefix)
         return Entry(UNPROVED, None if stored is None else stored.credential)
@@ -147,7 +169,11 @@ class Loader:
             renewed = await self._hasher.hash(key.secret, stored.secret_origin)
             await self._store.replace_secret_hash(key.prefix, stored.secret_hash, renewed)
         except Exception as error:  # noqa: BLE001 - the key is proved; the next load tries again
-            _log.warning("the hash of %s could not be renewed: %s", key.prefix, type(error).__name__)
+            _log.warning(
+                "the hash of key %s could not be renewed: %s",
+                stored.credential.credential_id,
+                type(error).__name__,
+            )
 
     async def _find(self, key_prefix: str) -> StoredCredential | None:
         """Read the row such that it may be remembered: this worker has applied all changes it contains (R5).

@@ -4,18 +4,19 @@
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from hmac import compare_digest
 from typing import TypeAlias
 
 from authsvc.model.caller import Caller
 from authsvc.model.credential import Credential, CredentialKind
-from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, KeyMint, KeyString
+from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, ForeignString, KeyMint, KeyString
 from authsvc.model.use import Use
 from authsvc.model.verdict import Verdict
 from authsvc.verify.activity_check import ActivityCheck, ActivityStore
 from authsvc.verify.entry import Entry
+from authsvc.verify.foreign_strings import ForeignStrings
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.judge import Judge, NoteMisplaced
 from authsvc.verify.key_uses import KeyUseLog
@@ -49,14 +50,17 @@ class Verifier:
         clock: Callable[[], datetime],
         note_misplaced: NoteMisplaced = lambda _credential, _client_ip, _now: None,
         max_loads_per_owner: int = 500,
+        foreign: ForeignStrings | None = None,
     ) -> None:
         """`usage` takes the uses of keys, `activity` those of sessions, `note_misplaced` as for `Judge`.
 
-        `max_loads_per_owner` limits the look-ups that are under way for callers of one owner.
+        `max_loads_per_owner` limits the look-ups that are under way for callers of one owner. `foreign`
+        knows the strings that were made elsewhere; None if none is accepted.
         """
         self._mint = mint
         self._cache = cache
         self._lease = lease
+        self._foreign = foreign
         self._loader = Loader(
             cache=cache, hasher=hasher, store=store, feed=feed, max_loads_per_owner=max_loads_per_owner
         )
@@ -100,12 +104,13 @@ class Verifier:
         callers = {text: question.caller for question, text in asked}
         # Repeat for those that were forgotten or evicted while the others were looked up.
         while cold := {text for _, text in asked if text not in found and self._is_cold(text)}:
-            changes = self._cache.changes
+            changes, additions = self._cache.changes, self._additions
             identified = await asyncio.gather(*(self.identify(text, callers[text]) for text in cold))
             found.update(zip(cold, identified, strict=True))
             if self._cache.changes != changes:
-                # Any credential may have changed. A string that is not a key never becomes one.
-                found = {text: None for text, credential in found.items() if credential is None}
+                # Any credential may have changed. A string that is not a key becomes one only by an import.
+                is_same = self._additions == additions
+                found = {text: None for text, known in found.items() if known is None and is_same}
         verdicts = []
         for question, text in asked:
             proved = self.prove(text)
@@ -122,29 +127,45 @@ class Verifier:
         Raises Overloaded when too many keys are being looked up, for all callers or for this caller's owner;
         Unavailable when the database is needed and cannot answer.
         """
-        while isinstance(proved := self.prove(presented), KeyString):
-            if await self._loader.load(proved, caller) is None:
+        wrong: set[str] = set()
+        while isinstance(proved := self.prove(presented, wrong), KeyString):
+            if self._foreign is not None and isinstance(proved, ForeignString):
+                if not proved.prefix:
+                    await self._foreign.read()
+                elif await self._loader.load(proved, caller) is None:
+                    # It may be the string of another look-up.
+                    wrong.add(proved.prefix)
+            elif await self._loader.load(proved, caller) is None:
                 return None
             # Read memory again: a change that was applied meanwhile has removed the entry.
         return proved
 
-    def prove(self, presented: str) -> Credential | KeyString | None:
+    def prove(self, presented: str, wrong: Collection[str] = ()) -> Credential | KeyString | None:
         """Return the credential that memory has for exactly this string; None if the string is not one.
 
-        Returns its parts if memory does not know it.
+        Returns its parts if memory does not know it. `wrong` is that of `ForeignStrings.prove`.
 
         An entry whose digest equals that of the string has proved its form and tag before. A different digest
         means a wrong secret, and costs the same time (rule 21). If no string was proved yet, this one is to
-        be, as if there were no entry.
+        be, as if there were no entry. A string that is none of ours may be one that was imported.
         """
-        if len(presented) > MAX_LENGTH:
-            return None
-        entry = self._cache.get(presented[:-TAIL_LENGTH])
-        if entry is None:
-            return self._mint.parse(presented)
-        if compare_digest(entry.digest, self._cache.digest(presented)):
-            return entry.credential
-        return None if entry.digest else self._mint.parse(presented)
+        parsed: KeyString | None = None
+        if len(presented) <= MAX_LENGTH:
+            entry = self._cache.get(presented[:-TAIL_LENGTH])
+            if entry is None:
+                parsed = self._mint.parse(presented)
+            elif compare_digest(entry.digest, self._cache.digest(presented)):
+                if entry.credential is not None:
+                    return entry.credential
+            elif not entry.digest:
+                parsed = self._mint.parse(presented)
+        if parsed is not None or self._foreign is None or self._foreign.are_none:
+            return parsed
+        return self._foreign.prove(presented, wrong)
+
+    def imported_digest(self, presented: str) -> str:
+        """Return the look-up of a string whose digest was imported, now or earlier; "" otherwise."""
+        return "" if self._foreign is None else self._foreign.may_have_been(presented)
 
     def recall_known(self, question: Question, key_prefix: str, restrict: Restrict) -> Verdict | None:
         """Return the verdict from memory on a credential that was proved by other means than its secret.
@@ -196,6 +217,10 @@ class Verifier:
         if entry is not None and entry.credential is not None and entry.credential.activity is not None:
             entry.credential.activity.note(use.time)
         self._judge.note(kind, owner_id, use, verifier_id, uses)
+
+    @property
+    def _additions(self) -> int:
+        return 0 if self._foreign is None else self._foreign.additions
 
     def _is_cold(self, presented: str) -> bool:
         return isinstance(self.prove(presented), KeyString)

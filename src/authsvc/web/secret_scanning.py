@@ -3,7 +3,8 @@
 Mechanism: the body is a JSON array of `{"token", "type", "url", "source"}`. It is signed by ECDSA with P-256
 and SHA-256: the headers `Github-Public-Key-Identifier` and `Github-Public-Key-Signature` name the key, and
 have the signature (DER, in base64). The tokens are reported as by ReportLeakedKeys. The answer says of each
-whether it was minted here (`true_positive`, also if it is revoked) or not (`false_positive`), by its tag.
+whether it was minted here, by its tag, or imported (`true_positive`, also if it is revoked), or not
+(`false_positive`).
 
 Bound: `MAX_BYTES` and `MAX_RECORDS`. A message that was sent again reports the same again.
 
@@ -98,8 +99,11 @@ class SecretScanning:
             forwarded = [value for name, value in client.metadata if name == "x-forwarded-for"]
             call = IncomingCall(address_of(client.peer), forwarded_for=forwarded)
             reporter = SCANNER._replace(client_ip=self._entrance.authentication.address(call))
-            labels = [self._leaks.is_known(each.token.strip()) for each in records]
-            await self._leaks.report(reporter, [Leak.of(each.token, each.place) for each in records])
+            minted = [self._leaks.is_known(each.token.strip()) for each in records]
+            found = await self._leaks.report(reporter, [Leak.of(each.token, each.place) for each in records])
+            labels = [
+                known or each.token.strip() in found for each, known in zip(records, minted, strict=True)
+            ]
         finally:
             gate.leave(slow=True)
         return [_labelled(record, known) for record, known in zip(records, labels, strict=True)]

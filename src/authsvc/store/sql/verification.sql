@@ -6,6 +6,14 @@ SELECT h.seq, h.nonce, c.kind, c.key_prefix, c.credential_id, c.owner_id, c.scop
        c.disable_time, c.disabled_until, c.allowed_networks, c.owner_networks
   FROM authsvc.feed_head h LEFT JOIN authsvc.credentials c ON c.key_prefix = ANY((SELECT $1::text[])::text[]);
 
+-- name: list_look_ups
+-- At most $2 look-ups of imported keys, in the order of the ids of the keys, after the id $1; and the end of the feed in the same
+-- snapshot. At least one row.
+SELECT h.seq, h.nonce, i.key_id, i.key_prefix
+  FROM authsvc.feed_head h
+  LEFT JOIN (SELECT key_id, key_prefix FROM authsvc.imported_keys WHERE key_id > $1 ORDER BY key_id LIMIT $2) AS i ON true
+ ORDER BY i.key_id;
+
 -- name: prove_primary
 -- Writes to the WAL only. The commit waits for the standby, which a primary that was replaced cannot complete.
 SELECT pg_logical_emit_message(true, 'authsvc', '') FROM set_config('synchronous_commit', 'on', true);

@@ -11,7 +11,7 @@ CODES: Mapping[str, tuple[int, Sequence[str]]] = {
     "invalid_argument": (400, ("INVALID_FIELD",)),
     "deadline_exceeded": (504, ("WORKERS_UNCONFIRMED",)),
     "not_found": (404, ("DELIVERY_NOT_FOUND", "KEY_NOT_FOUND", "SESSION_NOT_FOUND", "WEBHOOK_NOT_FOUND")),
-    "already_exists": (409, ("REQUEST_REPEATED",)),
+    "already_exists": (409, ("KEY_ALREADY_IMPORTED", "LOOK_UP_IN_USE", "REQUEST_REPEATED")),
     "permission_denied": (
         403,
         (
