@@ -62,6 +62,8 @@ _DELIVERIES_PAUSE_SECONDS = 1.0
 _REFUSALS_SECONDS, _REFUSED_ADDRESSES_SECONDS, _MONTHS_SECONDS = 60.0, 5.0, 60.0
 # Seconds between two writes of what changes were confirmed by.
 _CONFIRMATIONS_SECONDS = 5.0
+# Seconds between two looks for units of rate limits that were not used.
+_BUDGETS_SECONDS = 1.0
 # Seconds between two looks at the registrations, at most, and between two deletions in the feed.
 _MAX_REAPER_SECONDS, _TRIM_SECONDS = 5.0, 60.0
 # How long a worker that starts waits for its lease, which the follower of the replica gives it.
@@ -146,6 +148,7 @@ def _flush_at_end(app: App, stack: AsyncExitStack) -> None:
         (app.confirmations.flush, "most recent confirmations of changes"),
         (app.client_report.withdraw, "end of the clients of this worker"),
         (app.keys.deliveries.flush, "delivery status of new keys"),
+        (partial(app.budgets.give_back, everything=True), "units of rate limits that were not used"),
     ):
         stack.push_async_callback(flush_at_end, flush, what)
 
@@ -212,6 +215,7 @@ async def _work(app: App, settings: Settings, tick: Tick | None, slot: int, stac
         run_forever(app.activity.flush, activity_tick, "writing last activities", level=logging.WARNING),
         *(() if slot else _reaping(app, settings)),
         run_forever(partial(app.purge.work, each(_PURGE_PAUSE_SECONDS)), each(_PURGE_SECONDS), "purging"),
+        run_forever(app.budgets.give_back, each(_BUDGETS_SECONDS), "giving back units of rate limits"),
         run_forever(app.refusals.flush, each(_REFUSALS_SECONDS), "writing refused attempts"),
         run_forever(
             app.refused_addresses.flush, each(_REFUSED_ADDRESSES_SECONDS), "writing refusals by address"

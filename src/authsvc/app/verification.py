@@ -17,7 +17,9 @@ from authsvc.revocation.client_holders import ClientHolders
 from authsvc.revocation.holder import Holder
 from authsvc.store.activity import ActivityStore
 from authsvc.store.pool import Database
+from authsvc.store.rate_budgets import RateBudgetStore
 from authsvc.store.verification import MAX_WAITING_LOOK_UPS, VerificationStore
+from authsvc.verify.budgets import Budgets
 from authsvc.verify.clock import Clock, DatabaseClock, Stopwatch
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.lease import Lease
@@ -36,6 +38,7 @@ class Verification:
     """What verifies, and what keeps its memory true."""
 
     verifier: Verifier
+    budgets: Budgets
     cache: PrefixCache
     hasher: Hasher
     lease: Lease
@@ -108,12 +111,13 @@ def verification_of(
         page_tokens=page_tokens,
         database_clock=database_clock,
         clock=clock,
-        **_verifying(settings, database, default_policy, mint, cache, lease, holder, clock),
+        **_verifying(settings, database, default_policy, mint, cache, lease, holder, clock, stopwatch),
     )
 
 
 class _Verifying(TypedDict):
     verifier: Verifier
+    budgets: Budgets
     hasher: Hasher
     usage: UsageLog
     activity: UsageLog
@@ -132,6 +136,7 @@ def _verifying(
     lease: Lease,
     holder: Holder,
     clock: Clock,
+    stopwatch: Stopwatch,
 ) -> _Verifying:
     """Return the verifier, and the parts that only it fills."""
     store, activities = VerificationStore(database, default_policy), ActivityStore(database)
@@ -141,6 +146,7 @@ def _verifying(
     refused_addresses = RefusedAddresses(database, clock)
     token_keys, issue = _token_keys(settings)
     hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
+    budgets = Budgets(RateBudgetStore(database, stopwatch), stopwatch)
     verifier = Verifier(
         mint=mint,
         cache=cache,
@@ -152,11 +158,13 @@ def _verifying(
         lease=lease,
         feed=holder,
         clock=clock,
+        budgets=budgets,
         note_misplaced=refused_addresses.note,
         max_loads_per_owner=max(1, min(settings.argon2_queue, MAX_WAITING_LOOK_UPS) // 2),
     )
     return {
         "verifier": verifier,
+        "budgets": budgets,
         "hasher": hasher,
         "usage": usage,
         "activity": activity,

@@ -21,7 +21,7 @@ PROBLEM = "application/problem+json"
 
 _GRPC = re.compile(r"application/grpc(?:-web(?:-text)?)?(?:\+[a-z0-9.-]{1,32})?")
 # Numbers of google.rpc.Code, by the status of HTTP.
-_CODES = {401: 16, 403: 7, 503: 14, 500: 13}
+_CODES = {401: 16, 403: 7, 429: 8, 503: 14, 500: 13}
 # Characters that `grpc-message` holds unescaped: visible ones and the space, except the percent sign.
 _PLAIN = (string.ascii_letters + string.digits + string.punctuation + " ").replace("%", "")
 
@@ -36,7 +36,8 @@ def grpc_media_type(content_type: str) -> str:
 class Denied:
     """Why a request is refused.
 
-    `status` is 401, 403 or 503, or 500 for a misconfigured proxy; nginx turns all but 401 and 403 into 500.
+    `status` is 401, 403, 429 or 503, or 500 for a misconfigured proxy; nginx turns all but 401 and 403 into
+    500.
     `reason` is stable, in UPPER_SNAKE_CASE. `error` is that of RFC 6750, and empty without a credential.
     """
 
@@ -48,6 +49,7 @@ class Denied:
     scheme: str = ""
     missing_scopes: Sequence[str] = ()
     retry_after: float = 0
+    limit_headers: Sequence[tuple[str, str]] = ()
 
     @classmethod
     def of(cls, error: RetryableError) -> Self:
@@ -68,7 +70,7 @@ class Denied:
             headers.append(("www-authenticate", self._challenge()))
         if self.retry_after:
             headers.append(("retry-after", str(math.ceil(self.retry_after))))
-        return headers
+        return [*headers, *self.limit_headers]
 
     def grpc_headers(self, media_type: str) -> list[tuple[str, str]]:
         """Return the headers of a gRPC answer without a body ("Trailers-Only")."""
@@ -81,6 +83,7 @@ class Denied:
             ("grpc-status", str(self.code)),
             ("grpc-message", quote(status.message, safe=_PLAIN)),
             ("grpc-status-details-bin", b64encode(status.SerializeToString()).decode().rstrip("=")),
+            *self.limit_headers,
         ]
 
     def body(self) -> str:

@@ -13,6 +13,7 @@ from enum import Enum
 
 from authsvc.model.activity import Activity
 from authsvc.model.allowed_networks import AllowedNetworks
+from authsvc.model.rate_limit import RateLimits
 
 _MAX_ANSWER_BYTES = 256
 
@@ -49,6 +50,8 @@ class Credential:
     disabled_until: datetime | None = None
     # A key that may be used from some networks only.
     networks: AllowedNetworks | None = None
+    # A key that has rate limits, or whose owner has.
+    limits: RateLimits | None = None
     # What a transport answers while the credential is valid, or the part of that which does not change; empty
     # until it was answered once. It is derived from the fields above, and is dropped with them.
     answer: bytes = field(default=b"", init=False, compare=False, repr=False)

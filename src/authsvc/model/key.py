@@ -21,6 +21,7 @@ from authsvc.model.caller import ANONYMOUS, Caller
 from authsvc.model.delivery import ANSWERED_WITHIN, REPLACED_WITHIN, Delivery
 from authsvc.model.errors import AlreadyDone, FailedPrecondition
 from authsvc.model.pause import Pause
+from authsvc.model.rate_limit import RateLimit
 
 
 class KeyState(Enum):
@@ -73,6 +74,10 @@ class Key:
     rotated_to_key_id: str = ""
     delivery: Delivery | None = None
     allowed_networks: tuple[str, ...] = ()
+    rate_limits: tuple[RateLimit, ...] = ()
+    # Whose units it takes from its rate limits: its own, or those of the first key that it goes back to by
+    # rotation, so that a rotation gives nobody new ones.
+    budget_id: str = ""
     pause: Pause | None = None
     version: int = 1
 

@@ -252,4 +252,5 @@ def _question(
         request.required_scopes,
         normalized(request.client_ip),
         any_of_scopes=request.any_of_scopes,
+        cost=request.cost if request.HasField("cost") else 1,
     )

@@ -1,4 +1,5 @@
-"""Deletes sessions that ended before the retention time, and request ids of keys deleted 30 days ago.
+"""Deletes sessions that ended before the retention time, request ids of keys deleted 30 days ago, and budgets
+of rate limits of which nothing counts as taken.
 
 A row that revoked all sessions of an owner is deleted when none of these sessions is left, unless it is the
 newest of the owner. DeleteKey deletes all else that belongs to a key.
@@ -7,7 +8,7 @@ Mechanism: a scan over the sessions in the order of their ids, in batches. Each 
 holds the lock of the job's row. So one worker of all replicas works at a time, and any worker continues where
 another stopped. An hour after a scan has ended, the next one begins.
 
-Bound: `BATCH_ROWS` sessions and `BATCH_ROWS` request ids in a transaction, with a pause after each.
+Bound: `BATCH_ROWS` sessions, request ids and budgets each in a transaction, with a pause after each.
 
 Failure: a batch that fails is tried again. A transaction that was interrupted is rolled back.
 """
@@ -17,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from authsvc.store import purge as purge_store
+from authsvc.store import rate_budgets
 from authsvc.store.pool import Database
 
 _log = logging.getLogger(__name__)
@@ -50,7 +52,8 @@ class Purge:
             freed = await purge_store.delete_key_requests(
                 connection, deleted_before=now - REQUEST_ID_RETENTION, size=BATCH_ROWS
             )
-            more = bool(position) or freed == BATCH_ROWS
+            due = await rate_budgets.delete_due(connection, size=BATCH_ROWS)
+            more = bool(position) or BATCH_ROWS in (freed, due)
             await purge_store.put_back(connection, "purge", position, now if more else now + SCAN_INTERVAL)
         self.deleted += deleted
         return more

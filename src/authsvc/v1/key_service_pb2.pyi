@@ -102,6 +102,7 @@ class CreateKeyRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SEAL_TO_FIELD_NUMBER: _builtins.int
     ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The user or organization that the key is for: 1 to 128 characters of
     `A-Z a-z 0-9 . _ : @ -`. `authsvc` is the platform itself; its keys act on every
@@ -170,6 +171,10 @@ class CreateKeyRequest(_message.Message):
     def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The networks that the key can be used from, as in Key."""
 
+    @_builtins.property
+    def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.RateLimit]:
+        """How often the key can be used, as in Key."""
+
     def __init__(
         self,
         *,
@@ -187,10 +192,11 @@ class CreateKeyRequest(_message.Message):
         request_id: _builtins.str = ...,
         seal_to: _builtins.str = ...,
         allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
+        rate_limits: _abc.Iterable[_resources_pb2.RateLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "brand", b"brand", "description", b"description", "display_name", b"display_name", "environment", b"environment", "expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "owner_id", b"owner_id", "request_id", b"request_id", "scopes", b"scopes", "seal_to", b"seal_to", "technical_contacts", b"technical_contacts", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "brand", b"brand", "description", b"description", "display_name", b"display_name", "environment", b"environment", "expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "request_id", b"request_id", "scopes", b"scopes", "seal_to", b"seal_to", "technical_contacts", b"technical_contacts", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_expiration: _TypeAlias = _typing.Literal["expire_time", "ttl", "expiration_preset"]  # noqa: Y015
     _WhichOneofArgType_expiration: _TypeAlias = _typing.Literal["expiration", b"expiration"]  # noqa: Y015
@@ -1007,6 +1013,7 @@ class VerifyKeyRequest(_message.Message):
     REQUIRED_SCOPES_FIELD_NUMBER: _builtins.int
     CLIENT_IP_FIELD_NUMBER: _builtins.int
     ANY_OF_SCOPES_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     key_string: _builtins.str
     """The text that the client presented, whatever it is. Leading and trailing
     whitespace is ignored, as in the `authorization` header.
@@ -1015,6 +1022,11 @@ class VerifyKeyRequest(_message.Message):
     """The client's IPv4 or IPv6 address, stored as `last_use_ip`. A key with
     `allowed_networks` is refused without it. A port and a zone are removed; a value
     that is not an address is ignored.
+    """
+    cost: _builtins.int
+    """How many units a valid verification takes from each rate limit; 1 if unset. 0 takes
+    nothing and is never RATE_LIMITED: it only asks, also for what is left of the
+    limits. A cost that is higher than a limit is always RATE_LIMITED.
     """
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1033,12 +1045,15 @@ class VerifyKeyRequest(_message.Message):
         required_scopes: _abc.Iterable[_builtins.str] | None = ...,
         client_ip: _builtins.str = ...,
         any_of_scopes: _abc.Iterable[_builtins.str] | None = ...,
+        cost: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of_scopes", b"any_of_scopes", "client_ip", b"client_ip", "key_string", b"key_string", "required_scopes", b"required_scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "any_of_scopes", b"any_of_scopes", "client_ip", b"client_ip", "cost", b"cost", "key_string", b"key_string", "required_scopes", b"required_scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
+    _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
 
 Global___VerifyKeyRequest: _TypeAlias = VerifyKeyRequest  # noqa: Y015
 
@@ -1075,6 +1090,8 @@ class VerifyKeyResponse(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
     """Whether to accept the request. True if and only if `code` is VALID."""
     code: _resources_pb2.VerdictCode.ValueType
@@ -1097,6 +1114,18 @@ class VerifyKeyResponse(_message.Message):
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The annotations of the key."""
 
+    @_builtins.property
+    def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.RateLimitState]:
+        """What is left of the rate limits of the key and of its owner's policy; only if
+        `code` is VALID or RATE_LIMITED.
+        """
+
+    @_builtins.property
+    def retry_after(self) -> _duration_pb2.Duration:
+        """If `code` is RATE_LIMITED: how long to wait before the next attempt. Unset if the
+        `cost` is higher than a limit, so that no attempt succeeds.
+        """
+
     def __init__(
         self,
         *,
@@ -1107,10 +1136,12 @@ class VerifyKeyResponse(_message.Message):
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        rate_limits: _abc.Iterable[_resources_pb2.RateLimitState] | None = ...,
+        retry_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "code", b"code", "expire_time", b"expire_time", "key_id", b"key_id", "owner_id", b"owner_id", "scopes", b"scopes", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "code", b"code", "expire_time", b"expire_time", "key_id", b"key_id", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "retry_after", b"retry_after", "scopes", b"scopes", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1273,6 +1304,7 @@ class VerifyTokenRequest(_message.Message):
     REQUIRED_SCOPES_FIELD_NUMBER: _builtins.int
     ANY_OF_SCOPES_FIELD_NUMBER: _builtins.int
     CLIENT_IP_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """The text that the client presented, whatever it is. Leading and trailing
     whitespace is ignored.
@@ -1282,6 +1314,10 @@ class VerifyTokenRequest(_message.Message):
     client_ip: _builtins.str
     """The client's IPv4 or IPv6 address, as in VerifyKey: the `allowed_networks` of a
     key are those of its tokens, too.
+    """
+    cost: _builtins.int
+    """How many units are taken from the rate limits of the key that the token was derived
+    from, as in VerifyKey.
     """
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1301,12 +1337,15 @@ class VerifyTokenRequest(_message.Message):
         required_scopes: _abc.Iterable[_builtins.str] | None = ...,
         any_of_scopes: _abc.Iterable[_builtins.str] | None = ...,
         client_ip: _builtins.str = ...,
+        cost: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of_scopes", b"any_of_scopes", "audience", b"audience", "client_ip", b"client_ip", "required_scopes", b"required_scopes", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "any_of_scopes", b"any_of_scopes", "audience", b"audience", "client_ip", b"client_ip", "cost", b"cost", "required_scopes", b"required_scopes", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
+    _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
 
 Global___VerifyTokenRequest: _TypeAlias = VerifyTokenRequest  # noqa: Y015
 
@@ -1345,6 +1384,8 @@ class VerifyTokenResponse(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     TOKEN_ID_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
     """Whether to accept the request. True if and only if `code` is VALID."""
     code: _resources_pb2.VerdictCode.ValueType
@@ -1374,6 +1415,14 @@ class VerifyTokenResponse(_message.Message):
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The annotations of the credential."""
 
+    @_builtins.property
+    def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.RateLimitState]:
+        """What is left of the rate limits, as in VerifyKey."""
+
+    @_builtins.property
+    def retry_after(self) -> _duration_pb2.Duration:
+        """How long to wait, as in VerifyKey."""
+
     def __init__(
         self,
         *,
@@ -1386,10 +1435,12 @@ class VerifyTokenResponse(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         token_id: _builtins.str = ...,
+        rate_limits: _abc.Iterable[_resources_pb2.RateLimitState] | None = ...,
+        retry_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "code", b"code", "expire_time", b"expire_time", "key_id", b"key_id", "owner_id", b"owner_id", "scopes", b"scopes", "session_id", b"session_id", "token_id", b"token_id", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "code", b"code", "expire_time", b"expire_time", "key_id", b"key_id", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "retry_after", b"retry_after", "scopes", b"scopes", "session_id", b"session_id", "token_id", b"token_id", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
