@@ -13,11 +13,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from authsvc.app.background import flush_at_end, in_background, run_forever
+from authsvc.app.background import in_background, run_forever
 from authsvc.app.connection_limits import connection_limits
 from authsvc.app.database import Wait
 from authsvc.app.drain import DRAIN_PAUSES, DrainPauses
 from authsvc.app.entrance import bounds_of, entrance_of
+from authsvc.app.flushes import flush_app_at_end
 from authsvc.app.follower import Registration, follower_of, join
 from authsvc.app.gauges import watch, watch_entrance, watch_http
 from authsvc.app.parts import App, composed
@@ -112,7 +113,7 @@ async def running(
     ):
         watch(app)
         device.warm()  # No caller is to wait for it.
-        _flush_at_end(app, stack)
+        flush_app_at_end(app, stack)
         app = replace(app, oidc_secrets=secrets)
         app = await _join(app, settings, registration, follower_listener, stopwatch, stack)
         await _work(app, settings, tick, slot, stack)
@@ -136,21 +137,6 @@ async def running(
         yield replace(app, port=port, http_port=http_port, web_port=web_port)
         app.readiness.end()
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace.total_seconds())
-
-
-def _flush_at_end(app: App, stack: AsyncExitStack) -> None:
-    """Have what is written behind written when the stack ends."""
-    for flush, what in (
-        (app.usage.flush, "most recent last-use times"),
-        (app.activity.flush, "most recent activities"),
-        (app.refusals.flush, "most recent refused attempts"),
-        (app.refused_addresses.flush, "most recent refusals by address"),
-        (app.confirmations.flush, "most recent confirmations of changes"),
-        (app.client_report.withdraw, "end of the clients of this worker"),
-        (app.keys.deliveries.flush, "delivery status of new keys"),
-        (partial(app.budgets.give_back, everything=True), "units of rate limits that were not used"),
-    ):
-        stack.push_async_callback(flush_at_end, flush, what)
 
 
 async def _join(

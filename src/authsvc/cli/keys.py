@@ -18,6 +18,7 @@ from authsvc.cli.call import ClientError, Metadata, calling, first, notes, outpu
 from authsvc.cli.contacts import read_contact
 from authsvc.cli.key_table import key_table
 from authsvc.cli.parameters import Duration, Time
+from authsvc.cli.rate_limit import read_limit
 from authsvc.model.key_string import redact
 from authsvc.rpc.confirmation import HOLDERS, WAIT_MS
 from authsvc.v1 import key_service_pb2 as pb
@@ -33,6 +34,20 @@ keys = cyclopts.App(
 RequestId = Annotated[str, Parameter(help="An id that makes the call safe to retry.")]
 SealTo = Annotated[
     str, Parameter(help="A public key of age, age1...: print the key string encrypted to it, for `age -d`.")
+]
+_Networks = Annotated[
+    tuple[str, ...],
+    Parameter(
+        negative="",
+        help="A network that the key may be used from, for instance 192.0.2.0/24; repeat for several.",
+    ),
+]
+_Limits = Annotated[
+    tuple[str, ...],
+    Parameter(
+        negative="",
+        help="How often the key may be used, for instance requests=100/1m; repeat for several.",
+    ),
 ]
 # A stub (its asynchronous type exists only for the type checker) and the metadata to call it with.
 _Service = tuple["key_service_pb2_grpc.KeyServiceAsyncStub", Metadata]
@@ -52,7 +67,8 @@ async def create(
     preset: Literal["unlimited", "five-days", "one-month", "six-months", "one-year"] | None = None,
     brand: str = "",
     environment: str = "",
-    network: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    network: _Networks = (),
+    rate_limit: _Limits = (),
     request_id: RequestId = "",
     seal_to: SealTo = "",
 ) -> None:
@@ -82,8 +98,6 @@ async def create(
         The first part of the key string.
     environment
         The second part of the key string: live or test.
-    network
-        A network that the key may be used from, for instance 192.0.2.0/24; repeat for several.
     """
     request = pb.CreateKeyRequest(
         owner_id=owner_id,
@@ -95,6 +109,7 @@ async def create(
         brand=brand,
         environment=environment,
         allowed_networks=network,
+        rate_limits=[read_limit(text) for text in rate_limit],
         request_id=request_id,
     )
     _set_expiration(request, ttl, expires, preset)
@@ -251,6 +266,12 @@ async def mint(
     if is_confined and not response.key.allowed_networks:
         raise ClientError(
             f"the service is too old for --network: {response.key.key_id} works from anywhere, and its key "
+            "string is not shown; revoke this key"
+        )
+    is_limited = isinstance(request, pb.CreateKeyRequest) and request.rate_limits
+    if is_limited and not response.key.rate_limits:
+        raise ClientError(
+            f"the service is too old for --rate-limit: {response.key.key_id} has no limit, and its key "
             "string is not shown; revoke this key"
         )
     if sys.stdout.isatty():

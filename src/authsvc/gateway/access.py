@@ -1,7 +1,6 @@
 """The decision whether a request may pass, and on whose behalf."""
 
 from collections.abc import Callable, Sequence
-from math import inf
 from typing import NamedTuple
 
 from authsvc.gateway import identity
@@ -175,9 +174,7 @@ class Access:
             if len(good) > 1:
                 return self._ambiguous()
             # If none is valid, the first one that was minted here: its refusal is more specific.
-            known = [
-                text for text, verdict in verdicts.items() if verdict.code is not VerdictCode.NOT_FOUND
-            ]
+            known = [text for text, verdict in verdicts.items() if verdict.code is not VerdictCode.NOT_FOUND]
             text = next(iter((*good, *known, text)))
         return self._answer(verdicts[text], question.required_scopes, asked, presented, text)
 
@@ -204,17 +201,10 @@ class Access:
                 self._sources.scheme,
                 lacking,
             )
+        if code is VerdictCode.RATE_LIMITED:
+            return Denied.limited(retry_after, limits)
         reason, problem = REFUSALS[code]
         detail = f"The credential {problem}."
-        if code is VerdictCode.RATE_LIMITED:
-            return Denied(
-                429,
-                reason,
-                "A rate limit is reached",
-                detail,
-                retry_after=0 if retry_after == inf else retry_after,
-                limit_headers=limit_headers(limits),
-            )
         title = "The credential is not valid"
         return Denied(401, reason, title, detail, "invalid_token", self._sources.scheme)
 

@@ -15,7 +15,11 @@ from typing import Self
 from urllib.parse import quote
 
 from authsvc.entrance.rich_status import rich_status
+from authsvc.gateway.limit_headers import limit_headers
 from authsvc.model.errors import RetryableError
+from authsvc.model.rate_limit import RateLimits
+from authsvc.model.refusal import REFUSALS
+from authsvc.model.verdict import VerdictCode
 
 PROBLEM = "application/problem+json"
 
@@ -56,6 +60,19 @@ class Denied:
         """Return the refusal for a decision that is not possible now."""
         return cls(
             503, error.reason, "Temporarily unavailable", f"{error.message}.", retry_after=error.retry_after
+        )
+
+    @classmethod
+    def limited(cls, retry_after: float, limits: RateLimits | None) -> Self:
+        """Return the refusal of a key that has reached a rate limit; it may wait for ever."""
+        reason, problem = REFUSALS[VerdictCode.RATE_LIMITED]
+        return cls(
+            429,
+            reason,
+            "A rate limit is reached",
+            f"The credential {problem}.",
+            retry_after=0 if retry_after == math.inf else retry_after,
+            limit_headers=limit_headers(limits),
         )
 
     @property

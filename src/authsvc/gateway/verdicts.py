@@ -7,7 +7,6 @@ from authsvc.gateway.presented import Presented
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode
 from authsvc.verify.verifier import Question, Verifier
 
-
 # Verdicts on credentials that are valid, whatever their scopes and rate limits.
 GOOD = (VerdictCode.VALID, VerdictCode.INSUFFICIENT_SCOPE, VerdictCode.RATE_LIMITED)
 

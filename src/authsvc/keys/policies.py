@@ -3,8 +3,8 @@
 The platform decides on policies (by the plan of an owner, for example), so only callers of the platform may
 update one. An update waits for every creation, rotation and update of keys that relies on the previous
 policy. If it may switch keys on or off, or change where or how often they may be used, it returns when no
-worker acts on the previous policy (see `revocation.barrier`). The package docstring lists the errors that every use case
-can raise.
+worker acts on the previous policy (see `revocation.barrier`). The package docstring lists the errors that
+every use case can raise.
 """
 
 from collections.abc import Callable, Mapping

@@ -111,8 +111,8 @@ class KeyUpdates(Protocol):
         if added or is_wider or changed.outlives(key):
             platform.refuse_credential_of(caller, key.owner_id)
         if is_wider or changed.outlives(key):
-            # A longer life grants all that the key may do for a longer time, other networks grant it elsewhere,
-            # and looser rate limits more often.
+            # A longer life grants all that the key may do for a longer time, other networks elsewhere, and
+            # looser rate limits more often.
             self._catalogue.check_held(caller, changed.scopes)
         return changed
 

@@ -9,7 +9,7 @@ What counts as taken when the worker asked last is a lower bound for later, beca
 to it. So a worker can refuse by itself what the database would certainly refuse.
 """
 
-from math import ceil, floor, inf
+from math import ceil, inf
 
 from authsvc.model.rate_limit import RateLimit
 
@@ -27,11 +27,13 @@ class Budget:
         "asked_time",
         "borrow_time",
         "closed_until",
+        "free",
         "held",
         "known_time",
         "limit",
         "of_owner",
         "rate",
+        "size",
         "subject",
         "used",
     )
@@ -41,6 +43,7 @@ class Budget:
         self.subject = subject
         self.limit = limit
         self.of_owner = of_owner
+        self.size = limit.limit
         self.rate = limit.rate
         # Units that this worker has borrowed and not used yet.
         self.held = 0
@@ -48,6 +51,8 @@ class Budget:
         # How many units counted as taken at `known_time`; nothing is known before that.
         self.used = 0.0
         self.known_time = -inf
+        # The whole units of the rest.
+        self.free = limit.limit
         # The database is not asked before this time.
         self.closed_until = -inf
         # When the database was asked last.
@@ -57,16 +62,15 @@ class Budget:
         """Return the seconds after which `cost` units may be there; 0 if they may be now, inf for never."""
         if cost > self.limit.limit:
             return inf
-        missing = cost - self.held
-        if missing <= 0 or self.known_time == -inf:
+        if self.held >= cost or self.known_time == -inf:
             return 0.0
         self._drain(now)
-        missing -= self.limit.limit - self.used
+        missing = cost - self.held - (self.limit.limit - self.used)
         return max(0.0, missing / self.rate, self.closed_until - now)
 
     def learn(self, used: float, asked_time: float) -> None:
         """Take over how many units counted as taken, from an answer to a question that was sent then."""
-        self.used = used
+        self._set_used(used)
         self.known_time = self.asked_time = asked_time
 
     def lent(self, units: int, asked_time: float) -> None:
@@ -76,7 +80,7 @@ class Budget:
 
     def release(self) -> None:
         """Hold no units any more, since they are given back."""
-        self.used = max(0.0, self.used - self.held)
+        self._set_used(max(0.0, self.used - self.held))
         self.held = 0
 
     def refused(self, units: int, asked_time: float) -> None:
@@ -88,14 +92,19 @@ class Budget:
     @property
     def remaining(self) -> int:
         """How many units are left, as far as this worker knows."""
-        return max(0, min(self.limit.limit, self.held + floor(self.limit.limit - self.used + _ROUNDING)))
+        left = self.held + self.free
+        return min(self.size, left)
 
     @property
     def reset(self) -> int:
         """In how many seconds all units are back if none is taken, rounded up."""
-        return ceil((self.limit.limit - self.remaining) / self.rate)
+        return ceil((self.size - self.remaining) / self.rate)
 
     def _drain(self, now: float) -> None:
         if now > self.known_time:
-            self.used = max(0.0, self.used - (now - self.known_time) * self.rate)
+            self._set_used(max(0.0, self.used - (now - self.known_time) * self.rate))
             self.known_time = now
+
+    def _set_used(self, used: float) -> None:
+        self.used = used
+        self.free = max(0, int(self.size - used + _ROUNDING))

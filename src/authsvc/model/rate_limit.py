@@ -1,11 +1,12 @@
 """Rate limits: how many units a key, or all keys of an owner together, may take in a period.
 
-A limit is that of GCRA, the generic cell rate algorithm: `limit` units may be taken at the same time, and come
-back at an even rate, `limit` in each period.
+A limit is that of GCRA, the generic cell rate algorithm: `limit` units may be taken at the same time, and
+come back at an even rate, `limit` in each period.
 """
 
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from authsvc.model.errors import FieldViolation, InvalidArgument
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 MAX_LIMITS = 5
 # What a worker may borrow at a time of a limit, as a share of it.
 _SLICES = 100
+_MAX_LIMIT = 1_000_000_000
+# Seconds, the longest first.
+_UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
+_FORM = re.compile(r"([a-z0-9_-]{1,64}) ?= ?([0-9]{1,10}) ?/ ?([0-9]{1,7}) ?([smhd])", re.ASCII)
 
 
 class RateLimit(NamedTuple):
@@ -35,8 +40,18 @@ class RateLimit(NamedTuple):
         """How many units a worker may borrow in advance; 1: as many as it needs now."""
         return max(1, self.limit // _SLICES)
 
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the limit in a text such as `requests=100/1m`, with s, m, h or d; None if it is none."""
+        found = _FORM.fullmatch(text.strip())
+        if found is None or int(found[2]) > _MAX_LIMIT:
+            return None
+        name, limit, number, unit = found.groups()
+        return cls(name, int(limit), int(number) * _UNITS[unit])
+
     def __str__(self) -> str:
-        return f"{self.name}={self.limit}/{self.period}s"
+        unit = next(unit for unit, seconds in _UNITS.items() if self.period % seconds == 0)
+        return f"{self.name}={self.limit}/{self.period // _UNITS[unit]}{unit}"
 
 
 class RateLimits:
@@ -46,7 +61,7 @@ class RateLimits:
     successor have the same one.
     """
 
-    __slots__ = ("budget_id", "budgets", "of_key", "of_owner", "owner_id")
+    __slots__ = ("budget_id", "budgets", "kept_answer", "of_key", "of_owner", "owner_id")
 
     def __init__(
         self, budget_id: str, owner_id: str, of_key: Sequence[RateLimit], of_owner: Sequence[RateLimit]
@@ -57,6 +72,8 @@ class RateLimits:
         self.of_owner = tuple(of_owner)
         # What this worker knows and holds of each, first those of the key; empty until they are needed.
         self.budgets: tuple[Budget, ...] = ()
+        # What a transport keeps, to tell what is left. It is dropped with them.
+        self.kept_answer: Any = None
 
 
 def checked_limits(limits: Sequence[tuple[str, int, float]], path: str) -> tuple[RateLimit, ...]:

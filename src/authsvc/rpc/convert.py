@@ -134,7 +134,7 @@ def verdict_message(verdict: Verdict) -> service_pb.VerifyKeyResponse:
 
 
 def verdict_answer(verdict: Verdict) -> bytes:
-    """Return a verdict as a serialized message. What does not change of that of a valid key is kept beside it."""
+    """Return a verdict as a serialized message. The part that does not change is kept beside a valid key."""
     code, credential, limits, _ = verdict
     if code is not VerdictCode.VALID or credential is None:
         return _NOT_FOUND if credential is None else verdict_message(verdict).SerializeToString()

@@ -1,8 +1,8 @@
-"""Deletes sessions that ended before the retention time, request ids of keys deleted 30 days ago, and budgets
-of rate limits of which nothing counts as taken.
+"""Deletes sessions that ended before the retention time, and other rows that are of no use any more.
 
-A row that revoked all sessions of an owner is deleted when none of these sessions is left, unless it is the
-newest of the owner. DeleteKey deletes all else that belongs to a key.
+These are request ids of keys deleted 30 days ago, and budgets of rate limits that are back in full. A row
+that revoked all sessions of an owner is deleted when none of these sessions is left, unless it is the newest
+of the owner. DeleteKey deletes all else that belongs to a key.
 
 Mechanism: a scan over the sessions in the order of their ids, in batches. Each batch is a transaction that
 holds the lock of the job's row. So one worker of all replicas works at a time, and any worker continues where

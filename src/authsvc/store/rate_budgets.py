@@ -23,7 +23,9 @@ class RateBudgetStore:
         self._database = database
         self._stopwatch = stopwatch
         self._borrowing = SharedStatement(
-            self._borrow, max_waiting=MAX_WAITING_LOANS, full="too many keys with rate limits are being verified"
+            self._borrow,
+            max_waiting=MAX_WAITING_LOANS,
+            full="too many keys with rate limits are being verified",
         )
 
     async def borrow(self, loan: Loan) -> _Answer:

@@ -1,5 +1,6 @@
-"""What the database has to be asked before a credential can be judged: the activity of a session, or units of
-rate limits. Then it is judged again.
+"""What the database has to be asked before a credential can be judged.
+
+That is the activity of a session, or units of rate limits. Then the credential is judged again.
 """
 
 from collections.abc import Sequence
@@ -34,8 +35,8 @@ class Doubts:
         if question.cost:
             if attempt > _MAX_LOANS:
                 raise Overloaded(
-                    "others have used the units of a rate limit that were borrowed for this call; retry after "
-                    "the delay in RetryInfo",
+                    "others have used the units of a rate limit that were borrowed for this call; retry "
+                    "after the delay in RetryInfo",
                     reason="RATE_LIMIT_QUEUE_FULL",
                     retry_after=0.5,
                 )

@@ -34,7 +34,7 @@ class Entry:
 
     @property
     def weight(self) -> int:
-        """1 for a usual key, and one more for each further KiB of scopes, annotations, networks and rate limits."""
+        """1 for a usual key, and one more for each further KiB of scopes, annotations, networks, limits."""
         return 1 if self.credential is None else 1 + (_size(self.credential) - 1) // _BYTES_PER_WEIGHT
 
     @property

@@ -4,10 +4,10 @@
 """
 
 import asyncio
-from itertools import count
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from hmac import compare_digest
+from itertools import count
 from typing import TypeAlias
 
 from authsvc.model.caller import Caller
