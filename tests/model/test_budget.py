@@ -86,6 +86,10 @@ def test_what_is_borrowed() -> None:
     assert loan.is_sent
     large.held = 4
     assert [(need.least, need.most) for need in Loan([large], 6).needs()] == [(2, 6)]
+    assert [(need.least, need.most) for need in Loan([large], 4).needs()] == [(0, 0)]
+    in_a_batch = Loan([large], 4)
+    in_a_batch.goes_beyond_held = True
+    assert [(need.least, need.most) for need in in_a_batch.needs()] == [(0, 6)]
     assert [(need.least, need.most) for need in Loan([small], 0).needs()] == [(0, 0)]
     asked_first = Loan([small], 0)
     asked_first.add(3)

@@ -21,6 +21,8 @@ class Loan:
         self._budgets = budgets
         self._least = cost
         self._wanted = cost
+        # Whether what is held now is for others.
+        self.goes_beyond_held = False
         self.is_sent = False
 
     def add(self, cost: int) -> None:
@@ -35,10 +37,8 @@ class Loan:
 
     def _need(self, budget: Budget) -> Need:
         least = max(0, self._least - budget.held)
-        if not self._wanted:
-            return Need(budget, 0, 0)
-        # Others may take what is held now.
-        return Need(budget, least, max(self._wanted, budget.limit.slice - budget.held))
+        wanted = self._wanted if self.goes_beyond_held else max(0, self._wanted - budget.held)
+        return Need(budget, least, max(wanted, budget.limit.slice - budget.held) if wanted else 0)
 
 
 class Lent(NamedTuple):

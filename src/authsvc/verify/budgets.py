@@ -96,19 +96,21 @@ class Budgets:
             )
         return limits.budgets
 
-    async def borrow(self, limits: RateLimits, cost: int) -> None:
+    async def borrow(self, limits: RateLimits, cost: int, *, beyond_held: bool = False) -> None:
         """Borrow what is missing to take `cost` units, or learn that it is not there. Then judge again.
 
-        With a cost of 0, only learn how much is left. Raises RetryableError when the database cannot answer,
-        or too many wait.
+        With a cost of 0, only learn how much is left. `beyond_held` if what is held is for others. Raises
+        RetryableError when the database cannot answer, or too many wait.
         """
         known = self._loans.get(limits)
         if known is None:
-            task = self._begin(limits, Loan(self.of(limits), cost))
+            loan = Loan(self.of(limits), cost)
+            task = self._begin(limits, loan)
         else:
             loan, task = known
             if not loan.is_sent:
                 loan.add(cost)
+        loan.goes_beyond_held = loan.goes_beyond_held or beyond_held
         await asyncio.shield(task)
 
     async def prepare(self, wanted: Sequence[tuple[RateLimits, int]]) -> bool:
@@ -130,7 +132,8 @@ class Budgets:
             if min(each) == 0 and self._is_stale(budgets):
                 loans.append(self.borrow(limits, 0))
             if any(_lacks(budget, demand[budget], now) for budget in budgets):
-                loans.extend(self.borrow(limits, cost) for cost in each)
+                # Keys of one owner share a budget, and so what is held of it.
+                loans.extend(self.borrow(limits, cost, beyond_held=True) for cost in each)
         if not loans:
             return False  # with nothing awaited
         await asyncio.gather(*loans)
