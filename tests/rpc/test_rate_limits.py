@@ -150,6 +150,25 @@ async def test_the_bound_of_a_larger_limit(six: list[Service], units: int) -> No
     assert all(service.app.budgets.held <= units // 100 for service in six)
 
 
+async def test_the_bound_is_reached_by_slices_that_are_used_later(
+    six: list[Service], budget_time: BudgetTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst case: each worker holds a slice, all units come back, and all are used at one instant."""
+    for service in six:
+        budgets, now = service.app.budgets, service.app.budgets._stopwatch()
+        monkeypatch.setattr(budgets, "_stopwatch", lambda now=now: now)  # it gives nothing back
+        monkeypatch.setattr(budgets._store, "_stopwatch", lambda now=now: now)
+    made = await make(six[0], rate_limits=[limit(units=1000)])
+    for service in six:
+        assert await code(service, made.key_string) == "VALID"
+    assert sum(service.app.budgets.held for service in six) == 6 * 9
+    await budget_time.set(60)
+    codes = Counter(
+        await asyncio.gather(*(code(service, made.key_string) for service in six for _ in range(300)))
+    )
+    assert codes["VALID"] == 1000 + 6 * 9
+
+
 async def test_units_that_were_not_used_are_given_back(
     service: Service, database_url: str, stopwatch: MovedStopwatch
 ) -> None:
