@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
+
 from authsvc.process.devpg import DevPostgres
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
@@ -26,6 +28,12 @@ _PART = "powers"
 _HERE = Path(__file__).parents[2]
 _ADDRESS = "192.0.2.7"
 _MANY = [f"10.0.{number}.0/24" for number in range(49)]
+# Of which nobody runs out, and one that is reached by the first verification.
+_PLENTY = [
+    resources_pb2.RateLimit(name=f"limit-{number}", limit=1_000_000_000, period=Duration(seconds=60))
+    for number in range(5)
+]
+_SPENT = [resources_pb2.RateLimit(name="spent", limit=1, period=Duration(seconds=2_678_400))]
 # What a key and the request have besides the usual, and the verdict.
 _SIDES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "plain": ({}, {}, "VALID"),
@@ -34,6 +42,9 @@ _SIDES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "any of 3 scopes": ({}, {"any_of_scopes": ["a", "b", "orders:write"]}, "VALID"),
     "elsewhere": ({"allowed_networks": ["203.0.113.0/24"]}, {}, "ADDRESS_NOT_ALLOWED"),
     "disabled": ({}, {}, "DISABLED"),
+    "a rate limit": ({"rate_limits": _PLENTY[:1]}, {}, "VALID"),
+    "5 rate limits": ({"rate_limits": _PLENTY}, {}, "VALID"),
+    "a rate limit that is reached": ({"rate_limits": _SPENT}, {}, "RATE_LIMITED"),
 }
 
 
@@ -101,6 +112,8 @@ async def _load(side: Side, name: str) -> Load:
     verify = pb.VerifyKeyRequest(
         key_string=made.key_string, required_scopes=["orders:read"], client_ip=_ADDRESS, **asked
     )
+    if code == "RATE_LIMITED":
+        await side.keys.VerifyKey(verify, metadata=side.metadata)
     for _ in range(20):
         answer = await side.keys.VerifyKey(verify, metadata=side.metadata)
         assert answer.code == resources_pb2.VerdictCode.Value(f"VERDICT_CODE_{code}"), name

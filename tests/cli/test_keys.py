@@ -14,7 +14,8 @@ from rich.console import Console
 from authsvc.cli.call import ClientError
 from authsvc.cli.contacts import read_contact
 from authsvc.cli.key_table import key_table
-from authsvc.cli.keys import _annotation, _tell_cascade, mint
+from authsvc.cli.keys import _annotation, _tell_cascade
+from authsvc.cli.minting import mint
 from authsvc.rpc.confirmation import CASCADE_KEYS, CASCADE_SESSIONS
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2

@@ -13,7 +13,16 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from authsvc.client import AuthClient, Authenticated, CredentialType, VerdictCode, current, peer_address
+from authsvc.client import (
+    AuthClient,
+    Authenticated,
+    CredentialType,
+    RateLimit,
+    VerdictCode,
+    current,
+    peer_address,
+)
+from authsvc.v1 import resources_pb2
 from tests.client.standin import Standin
 from tests.client.target import KINDS, SYNC, Target, scopes, target
 from tests.conftest import Clock, Service
@@ -526,3 +535,24 @@ def test_every_kind_is_tried() -> None:
     """The tests cover all kinds of methods of gRPC, async and in threads."""
     assert len(KINDS) == 10
     assert len(SYNC) == 4
+
+
+async def test_a_key_that_has_reached_a_rate_limit(service: Service, client: AuthClient) -> None:
+    """RESOURCE_EXHAUSTED with the wait; a verdict tells of the limits."""
+    limit = resources_pb2.RateLimit(name="requests", limit=3)
+    limit.period.seconds = 86_400
+    [method, *_] = KINDS
+    made = await make(service, scopes=scopes(method), rate_limits=[limit])
+    async with target(client) as on:
+        for _ in range(2):
+            await on.call(method, bearer(made.key_string))
+        verdict = await client.verify_key(made.key_string)
+        assert (verdict.code, verdict.retry_after) == (VerdictCode.VALID, None)
+        assert verdict.rate_limits == (RateLimit("requests", 3, 86_400, 0, 86_400, False),)
+        with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "CREDENTIAL_RATE_LIMITED") as refusal:
+            await on.call(method, bearer(made.key_string))
+        assert refusal.retry_seconds is not None
+        assert 28_000 < refusal.retry_seconds <= 28_800
+    verdict = await client.verify_key(made.key_string, cost=4)
+    assert (verdict.code, verdict.valid, verdict.retry_after) == (VerdictCode.RATE_LIMITED, False, None)
+    assert (await client.verify_key(made.key_string, cost=0)).valid

@@ -7,6 +7,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from authsvc.v1 import resources_pb2
 from tests.client.standin import Standin
 from tests.client.webapp import KINDS, PARTS, Target, behind, own_key
 from tests.conftest import Clock, Service
@@ -401,3 +402,18 @@ async def test_what_the_server_overload_says(kind: str) -> None:
         answer = await target.get("authsvc_live_" + "0" * 63)
         assert answer.outcome == (503, "VERIFIER_UNAVAILABLE")
         assert answer.headers["retry-after"] == "3"
+
+
+async def test_a_key_that_has_reached_a_rate_limit(service: Service, kind: str) -> None:
+    """429 with the wait and what is left; the application does not see the request."""
+    limit = resources_pb2.RateLimit(name="requests", limit=2)
+    limit.period.seconds = 86_400
+    made = await make(service, scopes=["orders:read"], rate_limits=[limit])
+    async with behind(kind, service.address, await own_key(service), **OPTIONS) as target:
+        for _ in range(2):
+            assert (await target.send("GET", "/orders/1", bearer(made.key_string))).status == 200
+        answer = await target.send("GET", "/orders/1", bearer(made.key_string))
+        assert answer.outcome == (429, "CREDENTIAL_RATE_LIMITED")
+        assert answer.headers["retry-after"] == "43200"
+        assert answer.headers["ratelimit-policy"] == '"requests";q=2;w=86400'
+        assert answer.headers["ratelimit"] == '"requests";r=0;t=86400'

@@ -37,7 +37,7 @@ class Answer:
         if self.headers.get("content-type") != "application/problem+json":
             return self.status, ""
         assert self.headers["cache-control"] == "no-store"
-        assert (self.status == 503) is ("retry-after" in self.headers)
+        assert (self.status in (429, 503)) is ("retry-after" in self.headers)
         assert self.status != 401 or self.headers["www-authenticate"].startswith('Bearer realm="authsvc"')
         told = self.json
         assert told["status"] == self.status

@@ -448,3 +448,21 @@ async def test_other_fields_take_no_token(service: Service) -> None:
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
         await make(service, description=f"my token is {token}")
     assert token[-20:] not in refusal.message
+
+
+async def test_tokens_take_from_the_rate_limits_of_their_key(service: Service) -> None:
+    """The units of a key and of its tokens are the same; nothing is taken by who only asks, or derives."""
+    limit = resources_pb2.RateLimit(name="requests", limit=4)
+    limit.period.seconds = 86_400
+    made, token = await derived(service, rate_limits=[limit])
+    asked = await verify(service, token, cost=0)
+    assert (asked.valid, asked.rate_limits[0].remaining) == (True, 4)
+    assert (await verify(service, token)).rate_limits[0].remaining == 3
+    assert (await service.admin.VerifyKey(key_string=made.key_string, cost=2)).valid
+    assert await code(service, token) == "VALID"
+    refused_verdict = await verify(service, token)
+    assert (refused_verdict.valid, refused_verdict.code) == (False, resources_pb2.VERDICT_CODE_RATE_LIMITED)
+    assert refused_verdict.HasField("retry_after")
+    assert not (await service.admin.VerifyKey(key_string=made.key_string)).valid
+    other = (await derive(service.as_caller(made.key_string), "orders:read")).token
+    assert await code(service, other) == "RATE_LIMITED"

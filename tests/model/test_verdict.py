@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from authsvc.model.credential import FOREVER, Credential
-from authsvc.model.verdict import NOT_FOUND, VerdictCode, decide
+from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode, decide
 from tests.model.samples import HOUR, NOW, TICK
 
 
@@ -22,7 +22,7 @@ def test_valid() -> None:  # rule 20
     credential = a_credential(
         expire_time=NOW + TICK, revoke_time=NOW + TICK, scopes=("orders:read", "orders:write")
     )
-    assert decide(credential, ["orders:write", "orders:read"], NOW) == (VerdictCode.VALID, credential)
+    assert decide(credential, ["orders:write", "orders:read"], NOW) == Verdict(VerdictCode.VALID, credential)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_insufficient_scope(granted: tuple[str, ...]) -> None:  # rules 20, 22
     """One missing scope is enough; `x:write` is not `x:read`."""
     credential = a_credential(scopes=granted)
     verdict = decide(credential, ["orders:read", "orders:write"], NOW)
-    assert verdict == (VerdictCode.INSUFFICIENT_SCOPE, credential)
+    assert verdict == Verdict(VerdictCode.INSUFFICIENT_SCOPE, credential)
 
 
 def test_full_access() -> None:  # rule 22
@@ -75,7 +75,7 @@ def test_no_scope_required() -> None:
 
 def test_not_found_tells_nothing() -> None:  # rule 21
     """The verdict on an unknown string has no credential."""
-    assert NOT_FOUND == (VerdictCode.NOT_FOUND, None)
+    assert Verdict(VerdictCode.NOT_FOUND, None) == NOT_FOUND
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_not_found_tells_nothing() -> None:  # rule 21
 def test_disabled(fields: dict[str, Any], code: VerdictCode) -> None:  # rule 7
     """Final states come first, then DISABLED, whatever scope is required."""
     credential = replace(a_credential(**fields), disabled_until=FOREVER)
-    assert decide(credential, ["orders:read"], NOW) == (code, credential)
+    assert decide(credential, ["orders:read"], NOW) == Verdict(code, credential)

@@ -24,6 +24,7 @@ _OF_USE_CASES = {
     "platform",
     "policies",
     "policy_limits",
+    "rate_limits",
     "revoke",
     "rotate",
     "rotation_status",

@@ -32,9 +32,9 @@ class FollowingClient:
         assert response.WhichOneof("message") == kind, response
         return getattr(response, kind)
 
-    async def join(self, *, capacity: int = 100, instance: str = "test") -> Any:
+    async def join(self, *, capacity: int = 100, instance: str = "test", rules: int = 0) -> Any:
         """Join, and return the answer."""
-        await self.send(join=pb.FollowRequest.Join(instance=instance, capacity=capacity))
+        await self.send(join=pb.FollowRequest.Join(instance=instance, capacity=capacity, rules=rules))
         return await self.read("joined")
 
     async def hold(self, text: str, kind: pb.HolderCredentialKind.ValueType = KEY) -> Any:

@@ -333,3 +333,25 @@ async def test_a_credential_that_is_revoked_while_it_is_looked_up(service: Servi
                 assert not revoking.done()
                 await client.confirm(await client.read("forget"))
             await revoking
+
+
+@pytest.mark.parametrize("rules", [0, 1, 2**31 - 1])
+async def test_a_key_with_rate_limits_is_not_given_away(service: Service, rules: int) -> None:
+    """No client may judge it by itself, whatever it says that it knows; nor one that gets a limit later."""
+    limit = resources_pb2.RateLimit(name="requests", limit=10)
+    limit.period.seconds = 60
+    limited = await service.admin.CreateKey(owner_id="acme", display_name="x", rate_limits=[limit])
+    free = await service.admin.CreateKey(owner_id="acme", display_name="x")
+    async with following(service.address, service.admin_key) as client:
+        await client.join(rules=rules)
+        held = await client.hold(limited.key_string)
+        assert (held.unanswered, held.HasField("credential")) == (True, False)
+        assert (await client.hold(free.key_string)).HasField("credential")
+        await client.renew()
+        policy = policy_pb.OwnerPolicy(owner_id="acme", rate_limits=[limit])
+        changing = asyncio.ensure_future(
+            service.admin.UpdateOwnerPolicy(policy=policy, update_mask=FieldMask(paths=["rate_limits"]))
+        )
+        await client.confirm(await client.read("forget"))
+        await changing
+        assert (await client.hold(free.key_string)).unanswered

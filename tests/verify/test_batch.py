@@ -7,7 +7,7 @@ import pytest
 
 from authsvc.model.errors import Unavailable
 from authsvc.model.use import Use
-from authsvc.model.verdict import NOT_FOUND, VerdictCode
+from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode
 from tests.verify.parts import ACME, GLOBEX, Parts, at_once
 
 VALID = VerdictCode.VALID
@@ -95,8 +95,8 @@ async def test_each_has_its_own_scopes_and_address(parts: Parts) -> None:  # rul
             (key.text, ["orders:write"], "192.0.2.3"),
         ],
     )
-    refused = (VerdictCode.INSUFFICIENT_SCOPE, parts.credential_of(key))
-    assert verdicts == [refused, (VALID, parts.credential_of(key)), refused]
+    refused = Verdict(VerdictCode.INSUFFICIENT_SCOPE, parts.credential_of(key))
+    assert verdicts == [refused, Verdict(VALID, parts.credential_of(key)), refused]
     assert await parts.uses() == [Use("key_1", parts.clock.now, "192.0.2.2")]
 
 

@@ -21,7 +21,7 @@ async def test_valid(parts: Parts) -> None:  # rule 20
     """The right string of an active key is VALID, and identifies the key."""
     key = parts.issue(scopes=("orders:read",))
     verdict = await parts.verifier.verify(ask(ACME, ["orders:read"]), key.text)
-    assert verdict == (VerdictCode.VALID, parts.credential_of(key))
+    assert verdict == Verdict(VerdictCode.VALID, parts.credential_of(key))
 
 
 async def test_missing_scope(parts: Parts) -> None:  # rules 20, 22
@@ -29,7 +29,7 @@ async def test_missing_scope(parts: Parts) -> None:  # rules 20, 22
     key = parts.issue(scopes=("orders:write",))
     for _ in range(2):
         verdict = await parts.verifier.verify(ask(ACME, ["orders:read"]), key.text)
-        assert verdict == (VerdictCode.INSUFFICIENT_SCOPE, parts.credential_of(key))
+        assert verdict == Verdict(VerdictCode.INSUFFICIENT_SCOPE, parts.credential_of(key))
 
 
 async def test_disabled(parts: Parts) -> None:  # rules 7, 20, 21
@@ -39,7 +39,7 @@ async def test_disabled(parts: Parts) -> None:  # rules 7, 20, 21
     parts.change(key, disabled_until=FOREVER)
     for _ in range(2):  # Cold and warm.
         verdict = await parts.verifier.verify(ask(ACME, ["orders:read"]), key.text)
-        assert verdict == (VerdictCode.DISABLED, parts.credential_of(key))
+        assert verdict == Verdict(VerdictCode.DISABLED, parts.credential_of(key))
         assert await parts.verifier.verify(ask(ACME), forged.text) == NOT_FOUND
         assert await parts.verifier.verify(ask(GLOBEX), key.text) == NOT_FOUND
     assert await parts.uses() == []
@@ -64,10 +64,8 @@ async def test_recall_answers_from_memory(parts: Parts) -> None:
     assert parts.verifier.recall(ask(ACME), key.text) is None
     assert parts.store.finds == []
     await parts.code(key)
-    assert parts.verifier.recall(ask(ACME, ["orders:read"]), key.text) == (
-        VerdictCode.VALID,
-        parts.credential_of(key),
-    )
+    valid = Verdict(VerdictCode.VALID, parts.credential_of(key))
+    assert parts.verifier.recall(ask(ACME, ["orders:read"]), key.text) == valid
     verdict = parts.verifier.recall(ask(ACME, ["orders:write"]), key.text)
     assert isinstance(verdict, Verdict)
     assert verdict.code is VerdictCode.INSUFFICIENT_SCOPE
@@ -80,7 +78,7 @@ async def test_our_callers_own_key(parts: Parts) -> None:
     assert parts.verifier.recall(first, key.text) is None
     assert (await parts.verifier.verify(first, key.text)).code is VerdictCode.VALID
     warm = parts.verifier.recall(second, key.text)
-    assert warm == (VerdictCode.VALID, parts.credential_of(key))
+    assert warm == Verdict(VerdictCode.VALID, parts.credential_of(key))
     assert parts.verifier.recall(second, "rubbish") == NOT_FOUND
     assert await parts.uses() == [Use("key_1", parts.clock.now, "192.0.2.2")]
 
@@ -196,6 +194,7 @@ async def test_each_verdict_is_counted_once(parts: Parts) -> None:
         "INSUFFICIENT_SCOPE": 1,
         "DISABLED": 0,
         "ADDRESS_NOT_ALLOWED": 0,
+        "RATE_LIMITED": 0,
     }
 
 

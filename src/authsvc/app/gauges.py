@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from authsvc.app.budget_gauges import watch_budgets
 from authsvc.app.notifier import Notifier
 from authsvc.app.parts import App
 from authsvc.model.webhook import Outcome
@@ -15,6 +16,7 @@ from authsvc.telemetry import Metrics, log_lines_dropped
 def watch(app: App) -> None:
     """Have the metrics of a worker look at its parts."""
     _watch_verification(app)
+    watch_budgets(app.metrics, app.budgets)
     _watch_clients(app)
     _watch_records(app)
     _watch_files(app)

@@ -13,11 +13,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from authsvc.app.background import Step, each, flush_at_end, in_background, run_forever
+from authsvc.app.background import Step, each, in_background, run_forever
 from authsvc.app.connection_limits import connection_limits
 from authsvc.app.database import Wait
 from authsvc.app.drain import DRAIN_PAUSES, DrainPauses
 from authsvc.app.entrance import bounds_of, entrance_of
+from authsvc.app.flushes import flush_app_at_end
 from authsvc.app.follower import Registration, follower_of, join
 from authsvc.app.gauges import watch, watch_entrance, watch_http
 from authsvc.app.parts import App, composed
@@ -64,6 +65,8 @@ _DELIVERIES_PAUSE_SECONDS = 1.0
 _REFUSALS_SECONDS, _REFUSED_ADDRESSES_SECONDS, _MONTHS_SECONDS = 60.0, 5.0, 60.0
 # Seconds between two writes of what changes were confirmed by.
 _CONFIRMATIONS_SECONDS = 5.0
+# Seconds between two looks for units of rate limits that were not used.
+_BUDGETS_SECONDS = 1.0
 # Seconds between two looks at the registrations, at most, and between two deletions in the feed.
 _MAX_REAPER_SECONDS, _TRIM_SECONDS = 5.0, 60.0
 # How long a worker that starts waits for its lease, which the follower of the replica gives it.
@@ -109,7 +112,7 @@ async def running(
     ):
         watch(app)
         device.warm()  # No caller is to wait for it.
-        _flush_at_end(app, stack)
+        flush_app_at_end(app, stack)
         app = replace(app, oidc_secrets=secrets)
         app = await _join(app, settings, registration, follower_listener, stopwatch, stack)
         await app.foreign.warm()
@@ -134,20 +137,6 @@ async def running(
         yield replace(app, port=port, http_port=http_port, web_port=web_port)
         app.readiness.end()
         _log.info("draining: calls in flight get up to %g s", settings.drain_grace.total_seconds())
-
-
-def _flush_at_end(app: App, stack: AsyncExitStack) -> None:
-    """Have what is written behind written when the stack ends."""
-    for flush, what in (
-        (app.usage.flush, "most recent uses of keys"),
-        (app.activity.flush, "most recent activities"),
-        (app.refusals.flush, "most recent refused attempts"),
-        (app.refused_addresses.flush, "most recent refusals by address"),
-        (app.confirmations.flush, "most recent confirmations of changes"),
-        (app.client_report.withdraw, "end of the clients of this worker"),
-        (app.keys.deliveries.flush, "delivery status of new keys"),
-    ):
-        stack.push_async_callback(flush_at_end, flush, what)
 
 
 async def _join(
@@ -212,6 +201,7 @@ async def _work(app: App, settings: Settings, tick: Step | None, slot: int, stac
             each(_GRACE_SECONDS),
             "ending grace periods",
         ),
+        run_forever(app.budgets.give_back, each(_BUDGETS_SECONDS), "giving back units of rate limits"),
         run_forever(app.refusals.flush, each(_REFUSALS_SECONDS), "writing refused attempts"),
         run_forever(
             app.refused_addresses.flush, each(_REFUSED_ADDRESSES_SECONDS), "writing refusals by address"

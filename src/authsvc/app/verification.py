@@ -18,7 +18,9 @@ from authsvc.revocation.holder import Holder
 from authsvc.store.activity import ActivityStore
 from authsvc.store.key_usage import KeyUsageStore
 from authsvc.store.pool import Database
+from authsvc.store.rate_budgets import RateBudgetStore
 from authsvc.store.verification import MAX_WAITING_LOOK_UPS, VerificationStore
+from authsvc.verify.budgets import Budgets
 from authsvc.verify.clock import Clock, DatabaseClock, Stopwatch
 from authsvc.verify.foreign_strings import ForeignStrings
 from authsvc.verify.hasher import Hasher
@@ -39,6 +41,7 @@ class Verification:
     """What verifies, and what keeps its memory true."""
 
     verifier: Verifier
+    budgets: Budgets
     cache: PrefixCache
     foreign: ForeignStrings
     hasher: Hasher
@@ -112,13 +115,14 @@ def verification_of(
         page_tokens=page_tokens,
         database_clock=database_clock,
         clock=clock,
-        **_verifying(settings, database, default_policy, mint, cache, lease, holder, clock),
+        **_verifying(settings, database, default_policy, mint, cache, lease, holder, clock, stopwatch),
     )
 
 
 class _Verifying(TypedDict):
     verifier: Verifier
     foreign: ForeignStrings
+    budgets: Budgets
     hasher: Hasher
     usage: KeyUseLog
     activity: UsageLog
@@ -137,6 +141,7 @@ def _verifying(
     lease: Lease,
     holder: Holder,
     clock: Clock,
+    stopwatch: Stopwatch,
 ) -> _Verifying:
     """Return the verifier, and the parts that only it fills."""
     store, activities = VerificationStore(database, default_policy), ActivityStore(database)
@@ -148,6 +153,7 @@ def _verifying(
     refused_addresses = RefusedAddresses(database, clock)
     token_keys, issue = _token_keys(settings)
     hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
+    budgets = Budgets(RateBudgetStore(database, stopwatch), stopwatch)
     verifier = Verifier(
         mint=mint,
         cache=cache,
@@ -159,6 +165,7 @@ def _verifying(
         lease=lease,
         feed=holder,
         clock=clock,
+        budgets=budgets,
         note_misplaced=refused_addresses.note,
         max_loads_per_owner=max(1, min(settings.argon2_queue, MAX_WAITING_LOOK_UPS) // 2),
         foreign=foreign,
@@ -166,6 +173,7 @@ def _verifying(
     return {
         "verifier": verifier,
         "foreign": foreign,
+        "budgets": budgets,
         "hasher": hasher,
         "usage": usage,
         "activity": activity,

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from authsvc.cli.call import ClientError, notes
-from authsvc.cli.keys import RequestId, SealTo, mint, service
+from authsvc.cli.minting import RequestId, SealTo, mint, service
 from authsvc.cli.parameters import Duration
 from authsvc.v1 import key_service_pb2 as pb
 

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from authsvc.cli.call import ClientError, notes
 from authsvc.cli.import_file import Line, read_lines
-from authsvc.cli.keys import service
+from authsvc.cli.minting import service
 from authsvc.v1 import key_service_pb2 as pb
 
 # A call has at most 1,000 keys and 1 MiB.

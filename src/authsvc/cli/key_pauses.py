@@ -7,7 +7,8 @@ from cyclopts import Parameter
 
 from authsvc.cli.call import ClientError, output
 from authsvc.cli.key_table import key_table
-from authsvc.cli.keys import service, tell_confirmation
+from authsvc.cli.keys import tell_confirmation
+from authsvc.cli.minting import service
 from authsvc.cli.parameters import Duration, Time
 from authsvc.v1 import key_service_pb2 as pb
 

@@ -4,9 +4,7 @@ Commands that create a key print only the key string to standard output, or the 
 can be piped. Tables and notes go to standard error then.
 """
 
-import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Literal
@@ -14,14 +12,15 @@ from typing import Annotated, Literal
 import cyclopts
 from cyclopts import Parameter
 
-from authsvc.cli.call import ClientError, Metadata, calling, first, notes, output, show
+from authsvc.cli.call import ClientError, first, notes, output, show
 from authsvc.cli.contacts import read_contact
 from authsvc.cli.key_table import key_table
+from authsvc.cli.minting import RequestId, SealTo, mint, service
 from authsvc.cli.parameters import Duration, Time
-from authsvc.model.key_string import redact
+from authsvc.cli.rate_limit import read_limit
 from authsvc.rpc.confirmation import CASCADE_KEYS, CASCADE_SESSIONS, HOLDERS, WAIT_MS
 from authsvc.v1 import key_service_pb2 as pb
-from authsvc.v1 import key_service_pb2_grpc, resources_pb2
+from authsvc.v1 import resources_pb2
 
 keys = cyclopts.App(
     name="keys",
@@ -30,16 +29,24 @@ keys = cyclopts.App(
     "Calls the service at AUTHSVC_ADDRESS with the key string in AUTHSVC_KEY. The defaults are the service "
     "of `authsvc dev` and its admin.key.",
 )
-RequestId = Annotated[str, Parameter(help="An id that makes the call safe to retry.")]
-SealTo = Annotated[
-    str, Parameter(help="A public key of age, age1...: print the key string encrypted to it, for `age -d`.")
-]
 Environment = Annotated[str, Parameter(help="The second part of the key string: live or test.")]
 KeyHash = Annotated[
     str, Parameter(help="sha256: and the SHA-256 of a key string that you have made; then none is printed.")
 ]
-# A stub (its asynchronous type exists only for the type checker) and the metadata to call it with.
-_Service = tuple["key_service_pb2_grpc.KeyServiceAsyncStub", Metadata]
+_Networks = Annotated[
+    tuple[str, ...],
+    Parameter(
+        negative="",
+        help="A network that the key may be used from, for instance 192.0.2.0/24; repeat for several.",
+    ),
+]
+_Limits = Annotated[
+    tuple[str, ...],
+    Parameter(
+        negative="",
+        help="How often the key may be used, for instance requests=100/1m; repeat for several.",
+    ),
+]
 
 
 @keys.command
@@ -56,7 +63,8 @@ async def create(
     preset: Literal["unlimited", "five-days", "one-month", "six-months", "one-year"] | None = None,
     brand: str = "",
     environment: Environment = "",
-    network: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    network: _Networks = (),
+    rate_limit: _Limits = (),
     request_id: RequestId = "",
     seal_to: SealTo = "",
     key_hash: KeyHash = "",
@@ -85,8 +93,6 @@ async def create(
         The lifetime of the key as a calendar period.
     brand
         The first part of the key string.
-    network
-        A network that the key may be used from, for instance 192.0.2.0/24; repeat for several.
     """
     request = pb.CreateKeyRequest(
         owner_id=owner_id,
@@ -98,6 +104,7 @@ async def create(
         brand=brand,
         environment=environment,
         allowed_networks=network,
+        rate_limits=[read_limit(text) for text in rate_limit],
         request_id=request_id,
         key_hash=key_hash,
     )
@@ -206,14 +213,6 @@ async def rotate(
     await mint(request, seal_to)
 
 
-@asynccontextmanager
-async def service(*, needs_key: bool = True) -> AsyncIterator[_Service]:
-    """Yield a stub of the key service, and the metadata to call it with."""
-    async with calling(needs_key=needs_key) as (channel, metadata):
-        stub: key_service_pb2_grpc.KeyServiceAsyncStub = key_service_pb2_grpc.KeyServiceStub(channel)
-        yield stub, metadata
-
-
 def _set_expiration(
     request: pb.CreateKeyRequest, ttl: timedelta | None, expires: datetime | None, preset: str | None
 ) -> None:
@@ -233,51 +232,6 @@ def _annotation(text: str) -> tuple[str, str]:
     if not equals:
         raise ClientError(f"--annotation {text!r}: write it as name=value")
     return name, value
-
-
-async def mint(
-    request: pb.CreateKeyRequest | pb.RotateKeyRequest | pb.RotateSelfRequest, seal_to: str
-) -> None:
-    """Create or rotate a key, and print the new key string, sealed if there is a recipient."""
-    if redact(seal_to) != seal_to:  # Do not send it either.
-        raise ClientError(
-            "--seal-to is a secret; give the public key, the line age1... that age-keygen prints, and "
-            "replace the secret if others saw it"
-        )
-    request.seal_to = seal_to
-    async with service() as (stub, metadata):
-        response: pb.CreateKeyResponse | pb.RotateKeyResponse | pb.RotateSelfResponse
-        match request:
-            case pb.CreateKeyRequest():
-                response = await stub.CreateKey(request, metadata=metadata)
-            case pb.RotateKeyRequest():
-                response = await stub.RotateKey(request, metadata=metadata)
-            case pb.RotateSelfRequest():
-                response = await stub.RotateSelf(request, metadata=metadata)
-    if seal_to and not response.sealed_key_string:
-        raise ClientError(
-            f"the service is too old for --seal-to: the key string of {response.key.key_id} was not sealed, "
-            "and is not shown; revoke this key"
-        )
-    is_confined = isinstance(request, pb.CreateKeyRequest) and request.allowed_networks
-    if is_confined and not response.key.allowed_networks:
-        raise ClientError(
-            f"the service is too old for --network: {response.key.key_id} works from anywhere, and its key "
-            "string is not shown; revoke this key"
-        )
-    if isinstance(request, pb.CreateKeyRequest) and request.key_hash:
-        if response.key_string:
-            raise ClientError(
-                f"the service is too old for --key-hash: {response.key.key_id} has another key string, which "
-                "is not shown; revoke this key"
-            )
-        notes.print(key_table([response.key]))
-        return
-    if sys.stdout.isatty():
-        sealed = ", sealed" if seal_to else ""
-        notes.print(f"The key string{sealed}, which is shown only once:")
-    print(response.key_string or response.sealed_key_string.rstrip("\n"))
-    notes.print(key_table([response.key]))
 
 
 def _tell_cascade(key_id: str, trailers: Mapping[str, str | bytes]) -> None:

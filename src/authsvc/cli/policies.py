@@ -13,6 +13,7 @@ from google.protobuf.json_format import MessageToDict
 
 from authsvc.cli.call import ClientError, Metadata, calling, output, when
 from authsvc.cli.parameters import Duration
+from authsvc.cli.rate_limit import read_limit, shown_limits
 from authsvc.cli.table import Table, table
 from authsvc.v1 import owner_policy_service_pb2 as pb
 from authsvc.v1 import owner_policy_service_pb2_grpc
@@ -30,6 +31,16 @@ _AsJson = Annotated[
 ]
 _Networks = Annotated[
     str | None, Parameter(help='The networks that keys may be used from, comma-separated; "" for any.')
+]
+_Limits = Annotated[
+    str | None,
+    Parameter(
+        help="How often all keys of the owner together may be used, comma-separated, for instance "
+        'requests=1000/1m; "" for no limit.'
+    ),
+]
+_Brand = Annotated[
+    str | None, Parameter(help='The first part of new key strings; "" for the default of the service.')
 ]
 _Etag = Annotated[str, Parameter(help="Update the policy only if this is its current etag.")]
 
@@ -60,15 +71,16 @@ async def update(
     contacts_required: bool | None = None,
     key_edits: Literal["none", "details", "all"] | None = None,
     key_managers: Literal["any", "sessions-only"] | None = None,
-    brand: str | None = None,
+    brand: _Brand = None,
     rotation_period: Duration = None,
     allowed_networks: _Networks = None,
+    rate_limits: _Limits = None,
     etag: _Etag = "",
     as_json: _AsJson = False,
 ) -> None:
     """Update the given fields of an owner's policy, and show the result.
 
-    Existing keys do not change. Only --no-keys-enabled and --allowed-networks affect them, and at once.
+    Existing keys do not change. Only --no-keys-enabled, --allowed-networks and --rate-limits affect them.
 
     Parameters
     ----------
@@ -90,8 +102,6 @@ async def update(
         Which fields of a key may be changed: none, details (name, description, contacts) or all.
     key_managers
         Which callers of the owner may manage its keys: any, or only sessions.
-    brand
-        The first part of new key strings; "" for the service's default.
     rotation_period
         The age at which contacts are asked to rotate a key, for instance 90d; 0d for never.
     """
@@ -107,6 +117,7 @@ async def update(
         "brand": brand,
         "rotation_period": rotation_period,
         "allowed_networks": None if allowed_networks is None else _words(allowed_networks),
+        "rate_limits": None if rate_limits is None else [read_limit(each) for each in _words(rate_limits)],
     }
     await _update(pb.OwnerPolicy(owner_id=owner_id, etag=etag), given, as_json=as_json)
 
@@ -171,6 +182,7 @@ def _table(policy: pb.OwnerPolicy) -> Table:
         ("brand", policy.brand or "the service's default"),
         ("rotation period", _length(rotation) if rotation else "never due"),
         ("allowed networks", " ".join(policy.allowed_networks) or "any"),
+        ("rate limits", shown_limits(policy.rate_limits) or "none"),
         ("etag", policy.etag),
     )
     return table(("field", "value"), rows, with_header=False)

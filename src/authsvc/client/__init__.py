@@ -33,7 +33,7 @@ from authsvc.client.channels import Tls
 from authsvc.client.errors import ClientError, Refused, Unavailable
 from authsvc.client.hold_state import HoldState
 from authsvc.client.identity import Identity, current
-from authsvc.client.verdict import CredentialType, Verdict, VerdictCode
+from authsvc.client.verdict import CredentialType, RateLimit, Verdict, VerdictCode
 from authsvc.client.wsgi import AuthenticatedWsgi
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "CredentialType",
     "HoldState",
     "Identity",
+    "RateLimit",
     "Refused",
     "Tls",
     "Unavailable",

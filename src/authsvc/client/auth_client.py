@@ -133,23 +133,24 @@ class AuthClient(DerivedTokens):
         client_ip: str = "",
         *,
         any_of_scopes: Scopes = (),
+        cost: int | None = None,
         deadline: float | None = None,
     ) -> Verdict:
         """Return the verdict on a presented key string. A VALID verdict counts as a use (rule 23).
 
         Whitespace around it is ignored. The key must have all of `required_scopes`, and one of
         `any_of_scopes` unless that is empty. `client_ip` is the address that presented the key; a value that
-        is not an address is ignored. `deadline` overrides that of the client. Raises Unavailable if the key
-        cannot be verified right now, and Refused if authsvc refuses the request.
+        is not an address is ignored. `cost` is taken from its rate limits, 1 if None. `deadline` overrides
+        that of the client. Raises Unavailable if the key cannot be verified right now, and Refused if authsvc
+        refuses the request.
         """
-        ends = self._ends(deadline)
-        key_string = key_string.strip()
+        ends, key_string = self._ends(deadline), key_string.strip()
         question = about_key(required_scopes, client_ip, any_of_scopes)
         if (known := self._recall(question, key_string)) is not None:
             return known
         if (held := await self._look_up(question, key_string, ends)) is not None:
             return held
-        request = key_pb.VerifyKeyRequest(key_string=key_string, client_ip=question.client_ip)
+        request = key_pb.VerifyKeyRequest(key_string=key_string, client_ip=question.client_ip, cost=cost)
         request.required_scopes.extend(question.required_scopes)
         request.any_of_scopes.extend(question.any_of_scopes)
 
@@ -185,8 +186,7 @@ class AuthClient(DerivedTokens):
         A value that is not an address, and texts that cannot be sent, are ignored. Everything else is as in
         `verify_key`.
         """
-        ends = self._ends(deadline)
-        session_token = session_token.strip()
+        ends, session_token = self._ends(deadline), session_token.strip()
         hints = client_info.client_hints(headers)
         question = about_session(required_scopes, client_ip, user_agent, hints, any_of_scopes)
         if (known := self._recall(question, session_token)) is not None:

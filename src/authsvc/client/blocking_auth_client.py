@@ -92,6 +92,7 @@ class BlockingAuthClient:
         client_ip: str = "",
         *,
         any_of_scopes: Scopes = (),
+        cost: int | None = None,
         deadline: float | None = None,
     ) -> Verdict:
         """Return the verdict on a presented key string, as `AuthClient.verify_key` does.
@@ -102,7 +103,7 @@ class BlockingAuthClient:
         if known is not None:
             return known
         question = self._client.verify_key(
-            key_string, required_scopes, client_ip, any_of_scopes=any_of_scopes, deadline=deadline
+            key_string, required_scopes, client_ip, any_of_scopes=any_of_scopes, cost=cost, deadline=deadline
         )
         return self._answer(question, deadline)
 

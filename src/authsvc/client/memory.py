@@ -204,7 +204,7 @@ class Memory:
 
 
 def _verdict(judgement: Judgement, kind: CredentialKind | None) -> Verdict:
-    code, credential = judgement
+    code, credential, *_ = judgement
     if credential is None:
         return Verdict(VerdictCode.NOT_FOUND, _TYPES[kind or CredentialKind.KEY])
     end, activity = credential.expire_time, credential.activity

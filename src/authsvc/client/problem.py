@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 import grpc
 
+from authsvc.client.limit_headers import limit_headers
 from authsvc.client.refusal import Refusal
 
 _STATUSES = {
     grpc.StatusCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
     grpc.StatusCode.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
 }
 _INVALID = ("The credential is not valid", "invalid_token")
 # The title, and the error of RFC 6750: none for a request without a credential that we can read.
@@ -23,6 +25,7 @@ _TOLD = {
     "CREDENTIAL_MISSING": ("A credential is required", ""),
     "CREDENTIAL_SCHEME": ("The scheme is not supported", ""),
     "CREDENTIAL_AMBIGUOUS": ("The credential is ambiguous", "invalid_request"),
+    "CREDENTIAL_RATE_LIMITED": ("A rate limit is reached", ""),
     "SCOPE_MISSING": ("A scope is missing", "insufficient_scope"),
     "ROUTE_NOT_PERMITTED": ("The route is not permitted", ""),
     "VERIFIER_UNAVAILABLE": ("Temporarily unavailable", ""),
@@ -68,6 +71,7 @@ def problem_of(refusal: Refusal, method: str) -> Problem:
         headers.append(("www-authenticate", challenge))
     if refusal.retry_after is not None:
         headers.append(("retry-after", str(max(1, math.ceil(refusal.retry_after)))))
+    headers.extend(limit_headers(refusal.limits))
     return Problem(status, headers, b"" if method == "HEAD" else body)
 
 

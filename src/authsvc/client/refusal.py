@@ -3,7 +3,7 @@
 import grpc
 
 from authsvc.client import rich_status
-from authsvc.client.verdict import VerdictCode
+from authsvc.client.verdict import RateLimit, VerdictCode
 from authsvc.model.refusal import REFUSALS
 
 _MAX_METADATA_LENGTH = 3200
@@ -21,6 +21,7 @@ class Refusal(Exception):
         reason: str,
         *,
         retry_after: float | None = None,
+        limits: tuple[RateLimit, ...] = (),
         **metadata: str,
     ) -> None:
         super().__init__(message)
@@ -28,6 +29,7 @@ class Refusal(Exception):
         self.message = message
         self.reason = reason
         self.retry_after = retry_after
+        self.limits = limits
         self.metadata = metadata
 
     @property
@@ -45,6 +47,18 @@ def bad_credential(code: VerdictCode) -> Refusal:
     """Return the refusal of a credential that is not valid, with the cause."""
     reason, problem = _BAD.get(code, ("CREDENTIAL_INVALID", "is not accepted"))
     return unauthenticated(f"the presented credential {problem}", reason)
+
+
+def rate_limited(retry_after: float | None, limits: tuple[RateLimit, ...]) -> Refusal:
+    """Return the refusal of a key that has reached a rate limit, with what is left of its limits."""
+    reason, problem = _BAD[VerdictCode.RATE_LIMITED]
+    return Refusal(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"the presented credential {problem}",
+        reason,
+        retry_after=retry_after,
+        limits=limits,
+    )
 
 
 def scope_missing(missing: tuple[str, ...]) -> Refusal:

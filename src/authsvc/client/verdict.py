@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
+from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -30,6 +31,7 @@ class VerdictCode(Enum):
     INSUFFICIENT_SCOPE = "INSUFFICIENT_SCOPE"
     DISABLED = "DISABLED"
     ADDRESS_NOT_ALLOWED = "ADDRESS_NOT_ALLOWED"
+    RATE_LIMITED = "RATE_LIMITED"
     # A code of a newer service that this client does not know. It is not VALID.
     OTHER = "OTHER"
 
@@ -43,14 +45,29 @@ _CODES: dict[int, VerdictCode] = {
 }
 
 
+class RateLimit(NamedTuple):
+    """A rate limit, and what is left of it. `period` and `reset` are in seconds.
+
+    `reset` is when all units are back if none is taken. With `of_owner`, it is for all keys of the owner.
+    """
+
+    name: str
+    limit: int
+    period: int
+    remaining: int
+    reset: int
+    of_owner: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The verdict on a credential, and its owner.
 
     `credential_id` is the id of the key or session. It and the following fields are empty if `code` is
     NOT_FOUND. `expire_time` is in UTC, or None if the key never expires. A session expires at that time if it
-    is not used before then. `annotations` are those of a key. A verdict is true if and only if it is VALID,
-    so `if verdict:` is safe.
+    is not used before then. `annotations` are those of a key. A key with `rate_limits` is RATE_LIMITED when
+    one of them is reached, for `retry_after` seconds; None if its cost is higher than a limit. A verdict is
+    true if and only if it is VALID, so `if verdict:` is safe.
     """
 
     code: VerdictCode
@@ -60,6 +77,8 @@ class Verdict:
     scopes: tuple[str, ...] = ()
     expire_time: datetime | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
+    rate_limits: tuple[RateLimit, ...] = ()
+    retry_after: float | None = None
 
     @property
     def valid(self) -> bool:
@@ -84,6 +103,8 @@ def of_key(answer: key_service_pb2.VerifyKeyResponse, any_of_scopes: tuple[str, 
         scopes=tuple(answer.scopes),
         expire_time=_instant(answer.expire_time) if answer.HasField("expire_time") else None,
         annotations=dict(answer.annotations),
+        rate_limits=tuple(map(_limit, answer.rate_limits)),
+        retry_after=answer.retry_after.ToMicroseconds() / 1e6 if answer.HasField("retry_after") else None,
     )
 
 
@@ -123,6 +144,17 @@ def _code(valid: bool, number: int, scopes: Collection[str], any_of_scopes: tupl
     if code is VerdictCode.VALID and any_of_scopes and not {FULL_ACCESS, *any_of_scopes}.intersection(scopes):
         return VerdictCode.INSUFFICIENT_SCOPE
     return code if valid is (code is VerdictCode.VALID) else VerdictCode.OTHER
+
+
+def _limit(state: resources_pb2.RateLimitState) -> RateLimit:
+    return RateLimit(
+        state.name,
+        state.limit,
+        state.period.seconds,
+        state.remaining,
+        state.reset.seconds,
+        state.of_owner,
+    )
 
 
 def _instant(timestamp: Timestamp) -> datetime:

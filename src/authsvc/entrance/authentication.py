@@ -134,7 +134,7 @@ class Authentication:
 
 
 def _known(verdict: Verdict, address: str, text: str) -> Caller:
-    code, known = verdict
+    code, known = verdict.code, verdict.credential
     if known is not None:
         caller = Caller(
             known.credential_id,

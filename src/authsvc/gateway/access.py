@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from authsvc.gateway import identity
 from authsvc.gateway.denied import Denied
+from authsvc.gateway.limit_headers import limit_headers
 from authsvc.gateway.path import is_disguised
 from authsvc.gateway.presented import NOTHING, CredentialSources, Headers, Presented
 from authsvc.gateway.routes import Routes
-from authsvc.gateway.verdicts import Presentation, Verdicts
+from authsvc.gateway.verdicts import GOOD, Presentation, Verdicts
 from authsvc.model.caller import Caller
 from authsvc.model.client_hints import ClientHints
 from authsvc.model.credential import Credential
@@ -32,8 +33,6 @@ SCOPES = ("keys:verify", "sessions:verify")
 REWRITING = frozenset(
     {"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"}
 )
-# Verdicts on credentials that are valid, whatever their scopes.
-_GOOD = (VerdictCode.VALID, VerdictCode.INSUFFICIENT_SCOPE)
 
 
 class GatewayRequest(NamedTuple):
@@ -62,6 +61,8 @@ class Allowed(NamedTuple):
     # Besides those that tell whose request it is.
     other_set_headers: list[tuple[str, str]]
     other_removed_headers: list[str]
+    # Headers of the answer to the client.
+    limit_headers: Sequence[tuple[str, str]] = ()
 
     @property
     def set_headers(self) -> list[tuple[str, str]]:
@@ -165,6 +166,7 @@ class Access:
             of_a_user(headers.get("user-agent", "")),
             ClientHints.of_headers(headers),
             any_of,
+            cost=1,
         )
         return Presentation(question, presented)
 
@@ -174,11 +176,11 @@ class Access:
         question, presented = found
         text = presented.texts[0]
         if len(verdicts) > 1:
-            good = [text for text, (code, _) in verdicts.items() if code in _GOOD]
+            good = [text for text, verdict in verdicts.items() if verdict.code in GOOD]
             if len(good) > 1:
                 return self._ambiguous()
             # If none is valid, the first one that was minted here: its refusal is more specific.
-            known = [text for text, (code, _) in verdicts.items() if code is not VerdictCode.NOT_FOUND]
+            known = [text for text, verdict in verdicts.items() if verdict.code is not VerdictCode.NOT_FOUND]
             text = next(iter((*good, *known, text)))
         return self._answer(verdicts[text], question, asked, presented, text)
 
@@ -190,9 +192,10 @@ class Access:
         presented: Presented,
         text: str,
     ) -> Allowed | Denied:
-        code, credential = verdict
+        code, credential, limits, retry_after = verdict
         if code is VerdictCode.VALID and credential is not None:
-            return self._cleaned(credential, asked, presented, text)
+            allowed = self._cleaned(credential, asked, presented, text)
+            return allowed if limits is None else allowed._replace(limit_headers=limit_headers(limits))
         if code is VerdictCode.INSUFFICIENT_SCOPE and credential is not None:
             lacking = missing(credential.scopes, dict.fromkeys(question.required_scopes))
             # What is refused first is told first.
@@ -208,6 +211,8 @@ class Access:
                 lacking,
                 any_of_scopes=any_of,
             )
+        if code is VerdictCode.RATE_LIMITED:
+            return Denied.limited(retry_after, limits)
         reason, problem = REFUSALS[code]
         detail = f"The credential {problem}."
         title = "The credential is not valid"

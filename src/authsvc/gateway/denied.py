@@ -15,13 +15,17 @@ from typing import Self
 from urllib.parse import quote
 
 from authsvc.entrance.rich_status import rich_status
+from authsvc.gateway.limit_headers import limit_headers
 from authsvc.model.errors import RetryableError
+from authsvc.model.rate_limit import RateLimits
+from authsvc.model.refusal import REFUSALS
+from authsvc.model.verdict import VerdictCode
 
 PROBLEM = "application/problem+json"
 
 _GRPC = re.compile(r"application/grpc(?:-web(?:-text)?)?(?:\+[a-z0-9.-]{1,32})?")
 # Numbers of google.rpc.Code, by the status of HTTP.
-_CODES = {401: 16, 403: 7, 503: 14, 500: 13}
+_CODES = {401: 16, 403: 7, 429: 8, 503: 14, 500: 13}
 # Characters that `grpc-message` holds unescaped: visible ones and the space, except the percent sign.
 _PLAIN = (string.ascii_letters + string.digits + string.punctuation + " ").replace("%", "")
 
@@ -36,7 +40,8 @@ def grpc_media_type(content_type: str) -> str:
 class Denied:
     """Why a request is refused.
 
-    `status` is 401, 403 or 503, or 500 for a misconfigured proxy; nginx turns all but 401 and 403 into 500.
+    `status` is 401, 403, 429 or 503, or 500 for a misconfigured proxy; nginx turns all but 401 and 403 into
+    500.
     `reason` is stable, in UPPER_SNAKE_CASE. `error` is that of RFC 6750, and empty without a credential.
     """
 
@@ -50,12 +55,26 @@ class Denied:
     retry_after: float = 0
     # Scopes of which one is required.
     any_of_scopes: Sequence[str] = ()
+    limit_headers: Sequence[tuple[str, str]] = ()
 
     @classmethod
     def of(cls, error: RetryableError) -> Self:
         """Return the refusal for a decision that is not possible now."""
         return cls(
             503, error.reason, "Temporarily unavailable", f"{error.message}.", retry_after=error.retry_after
+        )
+
+    @classmethod
+    def limited(cls, retry_after: float, limits: RateLimits | None) -> Self:
+        """Return the refusal of a key that has reached a rate limit; it may wait for ever."""
+        reason, problem = REFUSALS[VerdictCode.RATE_LIMITED]
+        return cls(
+            429,
+            reason,
+            "A rate limit is reached",
+            f"The credential {problem}.",
+            retry_after=0 if retry_after == math.inf else retry_after,
+            limit_headers=limit_headers(limits),
         )
 
     @property
@@ -70,7 +89,7 @@ class Denied:
             headers.append(("www-authenticate", self._challenge()))
         if self.retry_after:
             headers.append(("retry-after", str(math.ceil(self.retry_after))))
-        return headers
+        return [*headers, *self.limit_headers]
 
     def grpc_headers(self, media_type: str) -> list[tuple[str, str]]:
         """Return the headers of a gRPC answer without a body ("Trailers-Only")."""
@@ -85,6 +104,7 @@ class Denied:
             ("grpc-status", str(self.code)),
             ("grpc-message", quote(status.message, safe=_PLAIN)),
             ("grpc-status-details-bin", b64encode(status.SerializeToString()).decode().rstrip("=")),
+            *self.limit_headers,
         ]
 
     def body(self) -> str:

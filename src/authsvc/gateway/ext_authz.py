@@ -80,6 +80,9 @@ class ExtAuthz:
             headers += _removed(name)
         if answer.other_set_headers:
             headers += OkHttpResponse(headers=_headers(answer.other_set_headers)).SerializeToString()
+        if answer.limit_headers:
+            told = OkHttpResponse(response_headers_to_add=_headers(answer.limit_headers))
+            headers += told.SerializeToString()
         return b"".join((_PASS, _OK_RESPONSE, _varint(len(headers)), headers, metadata))
 
     def _asked(self, data: bytes) -> tuple[GatewayRequest | None, Mapping[str, str]]:

@@ -3,8 +3,8 @@
 `GET /check` has the headers of the request in question, its method and target in `X-Forwarded-Method` and
 `X-Forwarded-Uri`, and in its query the scopes that the route requires: `/check?scope=orders:read`, or, for
 one of several, `/check?any_of_scopes=orders:read+orders:write`. The answer is 200 with headers for the
-upstream, or 401, 403 or 503 for the client. A 200 always has all headers, so that a proxy that copies them
-overwrites forged ones. The proxy sends its own key in `X-Authsvc-Key`.
+upstream, or 401, 403, 429 or 503 for the client. A 200 always has all headers, so that a proxy that copies
+them overwrites forged ones. The proxy sends its own key in `X-Authsvc-Key`.
 """
 
 import logging
@@ -144,7 +144,8 @@ class HttpCheck:
             if cookie is None and "cookie" not in answer.removed_headers:
                 cookie = headers.get("cookie")
             told[COOKIE] = cookie or ""
-        return Reply(200, list(told.items()))
+        # The limits are for the client, so they are not among the headers that are always there.
+        return Reply(200, [*told.items(), *answer.limit_headers])
 
     def _fault(self, problem: str) -> Reply:
         _log.error("a proxy that uses the check over HTTP is misconfigured: %s", problem)

@@ -84,6 +84,7 @@ class KeyCreation(Protocol):
             update_time=now,
             expire_time=expire_time,
             allowed_networks=new.allowed_networks,
+            rate_limits=new.rate_limits,
         )
         caller = self._replacements.with_latest_deadline(caller)
         until = self._replacements.latest_wait(caller)
@@ -104,15 +105,15 @@ class KeyCreation(Protocol):
         """Create a key by one statement if there is nothing to refuse; return whether that was done.
 
         Otherwise `_insert` judges everything under locks. It also does so for a caller without a credential,
-        whose file is read once more after the last wait for a lock, and for a key that is confined to
-        networks.
+        whose file is read once more after the last wait for a lock, and for a key with networks or rate
+        limits.
         """
         try:
             minted.policy.refuse_brand(brand)
             minted.policy.check_new(key)
         except FailedPrecondition:
             return False
-        may_be_created = caller.kind is not None and not key.allowed_networks
+        may_be_created = caller.kind is not None and not key.allowed_networks and not key.rate_limits
         return may_be_created and await self._minting.create(caller, key, minted, request_id)
 
     async def _insert(

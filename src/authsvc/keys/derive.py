@@ -62,7 +62,7 @@ class TokenDerivation(Protocol):
             )
         self._catalogue.check_known(scopes)
         question = Question(caller.kind, None, (), caller.client_ip)
-        code, credential = await self._verifier.verify_known(question, caller.key_prefix, _unchanged)
+        code, credential, *_ = await self._verifier.verify_known(question, caller.key_prefix, _unchanged)
         if code is not VerdictCode.VALID or credential is None:
             raise _spent(code)
         holder = caller._replace(scopes=credential.scopes)

@@ -2,9 +2,9 @@
 
 The platform decides on policies (by the plan of an owner, for example), so only callers of the platform may
 update one. An update waits for every creation, rotation and update of keys that relies on the previous
-policy. If it may switch keys on or off, or change where they may be used from, it returns when no worker acts
-on the previous policy (see `revocation.barrier`). The package docstring lists the errors that every use case
-can raise.
+policy. If it may switch keys on or off, or change where or how often they may be used, it returns when no
+worker acts on the previous policy (see `revocation.barrier`). The package docstring lists the errors that
+every use case can raise.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 
 # The fields that verification reads.
-_VERIFIED = frozenset({"keys_enabled", "allowed_networks"})
+_VERIFIED = frozenset({"keys_enabled", "allowed_networks", "rate_limits"})
 
 
 class Policies:
@@ -119,7 +119,7 @@ def _audit_text(value: object) -> str:
         case Enum():
             return value.name
         case tuple():
-            return " ".join(value) or "any"
+            return " ".join(map(str, value)) or "any"
         case timedelta():
             return duration_text(value)
         case _:

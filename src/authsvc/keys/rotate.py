@@ -114,6 +114,8 @@ class KeyRotation(KeyReads, Protocol):
                 technical_contacts=old.technical_contacts,
                 annotations=old.annotations,
                 allowed_networks=old.allowed_networks,
+                rate_limits=old.rate_limits,
+                budget_id=old.budget_id or old.key_id,
                 create_time=now,
                 creator_id=caller.credential_id,
                 update_time=now,

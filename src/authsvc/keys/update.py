@@ -18,6 +18,7 @@ from authsvc.model.key import Key, KeyState
 from authsvc.model.key_event import key_events
 from authsvc.model.new_key import checked_expire_time
 from authsvc.model.policy import OwnerPolicy
+from authsvc.model.rate_limit import loosens
 from authsvc.model.scope import FULL_ACCESS
 from authsvc.store import keys as key_store
 from authsvc.store import notifications as notification_store
@@ -55,7 +56,7 @@ class KeyUpdates(Protocol):
             InvalidArgument: INVALID_FIELD, if a new scope is unknown, or the expiry is in the past or more
                 than 100 years ahead.
             PermissionDenied: SCOPE_NOT_GRANTABLE, if the caller lacks a new scope, or any scope of a key that
-                is to live longer or to be used from more networks; PLATFORM_NEEDS_FULL_ACCESS;
+                is to live longer, or to be used from more networks or more often; PLATFORM_NEEDS_FULL_ACCESS;
                 KEY_MANAGER_NOT_PERMITTED, by the owner's policy.
             FailedPrecondition: LAST_ADMINISTRATOR_KEY, unless `allow_last_administrator`. By the owner's
                 policy, KEY_EDIT_NOT_ALLOWED, SCOPE_NOT_ALLOWED, EXPIRATION_REQUIRED, KEY_LIFETIME_TOO_LONG or
@@ -104,11 +105,14 @@ class KeyUpdates(Protocol):
         self._catalogue.check_grant(caller, sorted(added), path="key.scopes")
         policy.check_update(key, fields)
         changed = key.changed(now, **fields)
-        is_wider = widens(key.allowed_networks, changed.allowed_networks)
+        is_wider = widens(key.allowed_networks, changed.allowed_networks) or loosens(
+            key.rate_limits, changed.rate_limits
+        )
         if added or is_wider or changed.outlives(key):
             platform.refuse_credential_of(caller, key.owner_id)
         if is_wider or changed.outlives(key):
-            # A longer life grants all that the key may do for a longer time, and other networks elsewhere.
+            # A longer life grants all that the key may do for a longer time, other networks elsewhere, and
+            # looser rate limits more often.
             self._catalogue.check_held(caller, changed.scopes)
         return changed
 

@@ -14,6 +14,7 @@ from enum import Enum
 from authsvc.model.activity import Activity
 from authsvc.model.allowed_networks import AllowedNetworks
 from authsvc.model.key_string import TAIL_LENGTH
+from authsvc.model.rate_limit import RateLimits
 
 _MAX_ANSWER_BYTES = 256
 
@@ -52,6 +53,8 @@ class Credential:
     networks: AllowedNetworks | None = None
     # What an imported key is found by; empty for a key whose string begins with its prefix.
     look_up: str = ""
+    # A key that has rate limits, or whose owner has.
+    limits: RateLimits | None = None
     # What a transport answers while the credential is valid, or the part of that which does not change; empty
     # until it was answered once. It is derived from the fields above, and is dropped with them.
     answer: bytes = field(default=b"", init=False, compare=False, repr=False)

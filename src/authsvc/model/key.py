@@ -22,6 +22,7 @@ from authsvc.model.delivery import ANSWERED_WITHIN, REPLACED_WITHIN, Delivery
 from authsvc.model.errors import AlreadyDone, FailedPrecondition
 from authsvc.model.look_up import is_foreign
 from authsvc.model.pause import Pause
+from authsvc.model.rate_limit import RateLimit
 
 #: Why the old key of a rotation is going to be revoked. Another reason is that of another revocation.
 ROTATED = "rotated"
@@ -81,6 +82,10 @@ class Key:
     rotated_to_key_id: str = ""
     delivery: Delivery | None = None
     allowed_networks: tuple[str, ...] = ()
+    rate_limits: tuple[RateLimit, ...] = ()
+    # Whose units it takes from its rate limits: its own, or those of the first key that it goes back to by
+    # rotation, so that a rotation gives nobody new ones.
+    budget_id: str = ""
     pause: Pause | None = None
     version: int = 1
 

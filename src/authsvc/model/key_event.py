@@ -29,6 +29,7 @@ def _details(action: Action, key: Key, fields: Collection[str], reason: str) -> 
                 "scopes": " ".join(key.scopes),
                 "expire_time": _instant(key.expire_time),
                 "allowed_networks": " ".join(key.allowed_networks),
+                "rate_limits": " ".join(map(str, key.rate_limits)),
             }
         case Action.KEY_UPDATED:
             details = {"fields": ",".join(sorted(fields))}
@@ -38,6 +39,8 @@ def _details(action: Action, key: Key, fields: Collection[str], reason: str) -> 
                 details["expire_time"] = _instant(key.expire_time) or "never"
             if "allowed_networks" in fields:
                 details["allowed_networks"] = " ".join(key.allowed_networks) or "any"
+            if "rate_limits" in fields:
+                details["rate_limits"] = " ".join(map(str, key.rate_limits)) or "none"
             return details
         case Action.KEY_ROTATED:
             return {"rotated_to_key_id": key.rotated_to_key_id, "revoke_time": _instant(key.revoke_time)}

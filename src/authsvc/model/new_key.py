@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.expiration import ExpirationPreset
 from authsvc.model.key import TechnicalContact
+from authsvc.model.rate_limit import RateLimit
 
 # Later dates are mistakes, and could overflow the calendar.
 _MAX_LIFETIME = timedelta(days=36525)
@@ -26,6 +27,7 @@ class NewKey:
     brand: str = ""
     environment: str = ""
     allowed_networks: tuple[str, ...] = ()
+    rate_limits: tuple[RateLimit, ...] = ()
 
     def expire_time(self, now: datetime) -> datetime | None:
         """Return when a key that is created at `now` expires; None for never.

@@ -6,7 +6,8 @@
     the caller of any of these  ─▶ refuse_manager
 
 A policy applies to later calls: an existing key keeps what it has until it is updated or rotated. Only
-`keys_enabled` and `allowed_networks` affect existing keys at once, because verification checks them.
+`keys_enabled`, `allowed_networks` and `rate_limits` affect existing keys at once, because verification checks
+them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from authsvc.model.caller import PLATFORM_OWNER, Caller
 from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import FailedPrecondition, PermissionDenied
 from authsvc.model.key import Key
+from authsvc.model.rate_limit import RateLimit
 from authsvc.model.scope import missing
 
 DETAILS = frozenset({"display_name", "description", "technical_contacts"})
@@ -59,6 +61,7 @@ class OwnerPolicy:
     key_managers: KeyManagers = KeyManagers.ANY
     brand: str = ""
     allowed_networks: tuple[str, ...] = ()
+    rate_limits: tuple[RateLimit, ...] = ()
     rotation_period: timedelta = UNLIMITED  # the age at which contacts are asked to rotate a key; 0: never
     update_time: datetime | None = None
     version: int = 0

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from authsvc.model.credential import Credential
+from authsvc.model.rate_limit import RateLimits
 from authsvc.model.scope import has_all, has_any
 
 
@@ -19,16 +20,23 @@ class VerdictCode(Enum):
     INSUFFICIENT_SCOPE = "INSUFFICIENT_SCOPE"
     DISABLED = "DISABLED"
     ADDRESS_NOT_ALLOWED = "ADDRESS_NOT_ALLOWED"
+    RATE_LIMITED = "RATE_LIMITED"
 
     # That of Enum is computed in Python, for each look into a dictionary.
     __hash__ = object.__hash__
 
 
 class Verdict(NamedTuple):
-    """`credential` is None exactly if `code` is NOT_FOUND: without the right secret, nothing is disclosed."""
+    """`credential` is None exactly if `code` is NOT_FOUND: without the right secret, nothing is disclosed.
+
+    `limits` are the rate limits that were asked, if any. `retry_after` is the wait in seconds if `code` is
+    RATE_LIMITED, infinite if it never becomes VALID.
+    """
 
     code: VerdictCode
     credential: Credential | None
+    limits: RateLimits | None = None
+    retry_after: float = 0.0
 
 
 NOT_FOUND = Verdict(VerdictCode.NOT_FOUND, None)
@@ -42,6 +50,8 @@ def decide(
     any_of_scopes: Sequence[str] = (),
 ) -> Verdict:
     """Judge a credential whose secret was proved, for a client with a normalized address, "" if not known.
+
+    Whoever asks takes units from its rate limits after that, if it is VALID.
 
     A credential is refused from the instant `now >= expire_time` on (rule 13), and a session from the instant
     at which its idle timeout is over. Final states take precedence over DISABLED, which can be taken back.

@@ -17,6 +17,7 @@ from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery
 from authsvc.model.look_up import shown
 from authsvc.model.new_key import NewKey
 from authsvc.model.verdict import Verdict, VerdictCode
+from authsvc.rpc.rate_limits import limit_messages, limits_of, set_limits, states_bytes
 from authsvc.rpc.update_mask import mask_violations
 from authsvc.v1 import key_service_pb2 as service_pb
 from authsvc.v1 import resources_pb2 as pb
@@ -38,6 +39,7 @@ _EDITABLE = (
     "description",
     "display_name",
     "expire_time",
+    "rate_limits",
     "scopes",
     "technical_contacts",
 )
@@ -72,6 +74,7 @@ def key_message(key: Key, now: datetime) -> pb.Key:
         never_delivered=key.never_delivered(now),
         allowed_networks=key.allowed_networks,
         imported=key.is_imported,
+        rate_limits=limit_messages(key.rate_limits),
         **_pause_fields(key, now),
     )
 
@@ -113,7 +116,7 @@ def successor_summary(key: Key, now: datetime) -> pb.Key:
 
 def verdict_message(verdict: Verdict) -> service_pb.VerifyKeyResponse:
     """Return a verdict as a message. The hot path: fields without a value are not touched."""
-    code, credential = verdict
+    code, credential, limits, retry_after = verdict
     if credential is None:
         return service_pb.VerifyKeyResponse(code=CODES[code])
     message = service_pb.VerifyKeyResponse(
@@ -127,27 +130,30 @@ def verdict_message(verdict: Verdict) -> service_pb.VerifyKeyResponse:
         set_timestamp(message.expire_time, credential.expire_time)
     if credential.annotations:
         message.annotations.update(credential.annotations)
+    if limits is not None:
+        set_limits(message, limits, retry_after)
     return message
 
 
 def verdict_answer(verdict: Verdict) -> bytes:
-    """Return a verdict as a serialized message. That of a valid key is kept beside it."""
-    code, credential = verdict
+    """Return a verdict as a serialized message. The part that does not change is kept beside a valid key."""
+    code, credential, limits, _ = verdict
     if code is not VerdictCode.VALID or credential is None:
         return _NOT_FOUND if credential is None else verdict_message(verdict).SerializeToString()
     if not (answer := credential.answer):
-        answer = verdict_message(verdict).SerializeToString()
+        answer = verdict_message(Verdict(code, credential)).SerializeToString()
         credential.keep_answer(answer)
-    return answer
+    # The fields of both parts are those of one message.
+    return answer if limits is None else answer + states_bytes(limits)
 
 
 def token_message(told: TokenVerdict) -> service_pb.VerifyTokenResponse:
     """Return a verdict on a token as a message."""
-    code, credential = told.verdict
+    code, credential, limits, retry_after = told.verdict
     if credential is None:
         return service_pb.VerifyTokenResponse(code=CODES[code])
     is_key = credential.kind is CredentialKind.KEY
-    return service_pb.VerifyTokenResponse(
+    message = service_pb.VerifyTokenResponse(
         valid=code is VerdictCode.VALID,
         code=CODES[code],
         key_id=credential.credential_id if is_key else "",
@@ -158,6 +164,9 @@ def token_message(told: TokenVerdict) -> service_pb.VerifyTokenResponse:
         annotations=credential.annotations,
         token_id=told.token_id,
     )
+    if limits is not None:
+        set_limits(message, limits, retry_after)
+    return message
 
 
 def presented(text: str) -> str:
@@ -187,6 +196,7 @@ def new_key(request: service_pb.CreateKeyRequest) -> NewKey:
         brand=request.brand,
         environment=request.environment,
         allowed_networks=checked_networks(request.allowed_networks, "allowed_networks"),
+        rate_limits=limits_of(request.rate_limits, "rate_limits"),
     )
 
 
@@ -239,6 +249,7 @@ def changed_fields(request: service_pb.UpdateKeyRequest) -> dict[str, object]:
         "expire_time": instant(key.expire_time) if key.HasField("expire_time") else None,
         "annotations": dict(key.annotations),
         "allowed_networks": checked_networks(key.allowed_networks, "key.allowed_networks"),
+        "rate_limits": limits_of(key.rate_limits, "key.rate_limits"),
     }
     return {name: values[name] for name in names}
 

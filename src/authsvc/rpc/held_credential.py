@@ -13,11 +13,18 @@ KINDS = {
     pb.HOLDER_CREDENTIAL_KIND_KEY: CredentialKind.KEY,
     pb.HOLDER_CREDENTIAL_KIND_SESSION: CredentialKind.SESSION,
 }
+# More than any client says that it knows.
+_UNKNOWN_TO_ALL = 1 << 32
 KIND_NUMBERS = {kind: number for number, kind in KINDS.items()}
 
 
 def rules_for(credential: Credential) -> int:
-    """Return which rules a client has to know to judge a credential: `rules` of `Join`."""
+    """Return which rules a client has to know to judge a credential: `rules` of `Join`.
+
+    No client knows those of rate limits: it asks for each verification, so that all take from one budget.
+    """
+    if credential.limits is not None:
+        return _UNKNOWN_TO_ALL
     return 0 if credential.networks is None and credential.disabled_until in (None, FOREVER) else 1
 
 

@@ -292,4 +292,5 @@ def _question(
         normalized(request.client_ip),
         "" if isinstance(request, pb.VerifyTokenRequest) else request.user_agent,
         any_of_scopes=request.any_of_scopes,
+        cost=request.cost if request.HasField("cost") else 1,
     )

@@ -10,6 +10,7 @@ from authsvc.model.caller import Caller
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
 from authsvc.rpc.convert import timestamp
+from authsvc.rpc.rate_limits import limit_messages, limits_of
 from authsvc.rpc.update_mask import mask_violations
 from authsvc.v1 import owner_policy_service_pb2 as pb
 
@@ -26,6 +27,7 @@ _EDITABLE = (
     "keys_enabled",
     "max_active_keys",
     "max_key_lifetime",
+    "rate_limits",
     "rotation_period",
 )
 
@@ -57,6 +59,7 @@ def _message(policy: OwnerPolicy) -> pb.OwnerPolicy:
         max_active_keys=policy.max_active_keys,
         allowed_scopes=policy.allowed_scopes,
         allowed_networks=policy.allowed_networks,
+        rate_limits=limit_messages(policy.rate_limits),
         expiration_required=policy.expiration_required,
         contacts_required=policy.contacts_required,
         key_edits=_EDITS[policy.key_edits],
@@ -90,6 +93,7 @@ def _changed_fields(request: pb.UpdateOwnerPolicyRequest) -> dict[str, object]:
         "max_active_keys": policy.max_active_keys,
         "allowed_scopes": tuple(sorted(policy.allowed_scopes)),
         "allowed_networks": checked_networks(policy.allowed_networks, "policy.allowed_networks"),
+        "rate_limits": limits_of(policy.rate_limits, "policy.rate_limits"),
         "max_key_lifetime": policy.max_key_lifetime.ToTimedelta(),
         "expiration_required": policy.expiration_required,
         "contacts_required": policy.contacts_required,

@@ -158,7 +158,7 @@ def _question(caller: Caller, request: pb.VerifySessionRequest) -> Question:
 
 def _verdict_answer(verdict: Verdict) -> bytes:
     """Return a verdict as a serialized message. Most of a valid one is kept beside the session."""
-    code, credential = verdict
+    code, credential, *_ = verdict
     if code is not VerdictCode.VALID or credential is None or credential.activity is None:
         return _verdict_message(verdict).SerializeToString()
     if not (answer := credential.answer):
@@ -182,7 +182,7 @@ _END = pb.VerifySessionResponse()
 
 def _verdict_message(verdict: Verdict, *, with_end: bool = True) -> pb.VerifySessionResponse:
     """Return a verdict as a message, with the time at which the session ends, or without."""
-    code, credential = verdict
+    code, credential, *_ = verdict
     if credential is None or credential.activity is None:
         return pb.VerifySessionResponse(code=CODES[code])
     message = pb.VerifySessionResponse(

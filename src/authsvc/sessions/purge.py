@@ -1,13 +1,15 @@
-"""Deletes what is not kept any longer: ended sessions, counts of uses, request ids of keys deleted long ago.
+"""Deletes sessions that ended before the retention time, and other rows that are of no use any more.
 
-A row that revoked all sessions of an owner is deleted when none of these sessions is left, unless it is the
-newest of the owner. DeleteKey deletes all else that belongs to a key.
+These are request ids of keys deleted 30 days ago, old counts of uses, and budgets of rate limits that are
+back in full. A row that revoked all sessions of an owner is deleted when none of these sessions is left,
+unless it is the newest of the owner. DeleteKey deletes all else that belongs to a key.
 
 Mechanism: a scan over the sessions in the order of their ids, in batches. Each batch is a transaction that
 holds the lock of the job's row. So one worker of all replicas works at a time, and any worker continues where
 another stopped. An hour after a scan has ended, the next one begins.
 
-Bound: `BATCH_ROWS` each of sessions, request ids and counts in a transaction, with a pause after each.
+Bound: `BATCH_ROWS` each of sessions, request ids, counts and budgets in a transaction, with a pause after
+each.
 
 Failure: a batch that fails is tried again. A transaction that was interrupted is rolled back.
 """
@@ -17,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from authsvc.model.key_usage import utc_day
-from authsvc.store import key_usage
+from authsvc.store import key_usage, rate_budgets
 from authsvc.store import purge as purge_store
 from authsvc.store.pool import Database
 
@@ -63,7 +65,8 @@ class Purge:
             uncounted = await key_usage.delete_old(
                 connection, before=utc_day(now - self._usage_retention), size=BATCH_ROWS
             )
-            more = bool(position) or BATCH_ROWS in (freed, uncounted)
+            due = await rate_budgets.delete_due(connection, size=BATCH_ROWS)
+            more = bool(position) or BATCH_ROWS in (freed, uncounted, due)
             await purge_store.put_back(connection, "purge", position, now if more else now + SCAN_INTERVAL)
         self.deleted += deleted
         return more

@@ -16,6 +16,7 @@ from authsvc.model.text import folded
 from authsvc.store.audit import events_json
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
+from authsvc.store.rate_limits import as_json, from_json
 
 _SQL = load_queries("keys.sql")
 # How many rows are read before other tasks run. A thousand of the largest keys take half a second.
@@ -55,6 +56,8 @@ async def insert(
         key.version,
         Delivery.PENDING.value if request_id else None,
         key.allowed_networks,
+        as_json(key.rate_limits),
+        key.budget_id,
     )
     return inserted is not None
 
@@ -119,6 +122,7 @@ async def update(connection: Connection, keys: Collection[Key]) -> None:
                 key.version,
                 key.allowed_networks,
                 *_pause_columns(key.pause),
+                as_json(key.rate_limits),
             )
             for key in keys
         ],
@@ -217,6 +221,8 @@ def from_row(row: asyncpg.Record) -> Key:
         rotated_to_key_id=row["rotated_to_key_id"],
         delivery=Delivery(row["answer"]) if row["answer"] else None,
         allowed_networks=tuple(row["allowed_networks"]),
+        rate_limits=from_json(row["rate_limits"]),
+        budget_id=row["budget_id"],
         pause=_pause(row),
         version=row["version"],
     )

@@ -9,6 +9,7 @@ from authsvc.model.caller import PLATFORM_OWNER
 from authsvc.model.policy import KeyEdits, KeyManagers, OwnerPolicy
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
+from authsvc.store.rate_limits import as_json, from_json
 
 _SQL = load_queries("policies.sql")
 
@@ -52,6 +53,7 @@ async def save(connection: Connection, policy: OwnerPolicy) -> None:
         policy.update_time,
         policy.version,
         policy.allowed_networks,
+        as_json(policy.rate_limits),
     )
 
 
@@ -89,4 +91,5 @@ def _from_row(row: asyncpg.Record) -> OwnerPolicy:
         update_time=row["update_time"],
         version=row["version"],
         allowed_networks=tuple(row["allowed_networks"]),
+        rate_limits=from_json(row["rate_limits"]),
     )

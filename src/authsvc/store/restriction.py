@@ -1,4 +1,4 @@
-"""What the rows of credentials say about when and where a key may be used."""
+"""What the rows of credentials say about when, where and how often a key may be used."""
 
 from datetime import datetime
 
@@ -8,6 +8,8 @@ from authsvc.model.allowed_networks import AllowedNetworks
 from authsvc.model.caller import PLATFORM_OWNER
 from authsvc.model.credential import FOREVER, CredentialKind
 from authsvc.model.policy import OwnerPolicy
+from authsvc.model.rate_limit import RateLimits
+from authsvc.store import rate_limits as limits_column
 
 
 def disabled_until(row: asyncpg.Record, default_policy: OwnerPolicy) -> datetime | None:
@@ -28,3 +30,17 @@ def allowed_networks(row: asyncpg.Record) -> AllowedNetworks | None:
     # The platform has no policy.
     of_owner = row["owner_networks"] if row["owner_id"] != PLATFORM_OWNER else None
     return AllowedNetworks(of_key, of_owner or ()) if of_key or of_owner else None
+
+
+def rate_limits(row: asyncpg.Record) -> RateLimits | None:
+    """Return the rate limits of a credential and of its owner; None without any."""
+    # The platform has no policy.
+    of_owner = row["owner_rate_limits"] if row["owner_id"] != PLATFORM_OWNER else None
+    if row["rate_limits"] == limits_column.NONE and of_owner in (None, limits_column.NONE):
+        return None
+    return RateLimits(
+        row["budget_id"] or row["credential_id"],
+        row["owner_id"],
+        limits_column.from_json(row["rate_limits"]),
+        limits_column.from_json(of_owner),
+    )

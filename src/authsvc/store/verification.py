@@ -16,7 +16,7 @@ from authsvc.model.policy import OwnerPolicy
 from authsvc.store.driver_errors import raise_on_warning
 from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
-from authsvc.store.restriction import allowed_networks, disabled_until
+from authsvc.store.restriction import allowed_networks, disabled_until, rate_limits
 from authsvc.store.shared_statement import SharedStatement
 
 _SQL = load_queries("verification.sql")
@@ -86,6 +86,7 @@ class VerificationStore:
             kind=CredentialKind(row["kind"]),
             disabled_until=disabled_until(row, self._default_policy),
             networks=allowed_networks(row),
+            limits=rate_limits(row),
             activity=None if last is None else Activity(last, row["idle_timeout"]),
             credential_id=row["credential_id"],
             owner_id=row["owner_id"],

@@ -58,11 +58,11 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     """An action recorded by a later version."""
     AUDIT_ACTION_KEY_CREATED: _AuditAction.ValueType  # 1
     """A key was created. Details: `scopes`; `expire_time` if the key expires;
-    `allowed_networks` if it has some.
+    `allowed_networks` and `rate_limits` if it has some.
     """
     AUDIT_ACTION_KEY_UPDATED: _AuditAction.ValueType  # 2
     """A key was updated. Details: `fields`, comma-separated; the new `scopes`,
-    `expire_time` and `allowed_networks` if they changed.
+    `expire_time`, `allowed_networks` and `rate_limits` if they changed.
     """
     AUDIT_ACTION_KEY_ROTATED: _AuditAction.ValueType  # 3
     """A key was replaced. Details: `rotated_to_key_id`; `revoke_time` of the old
@@ -157,11 +157,11 @@ AUDIT_ACTION_UNSPECIFIED: AuditAction.ValueType  # 0
 """An action recorded by a later version."""
 AUDIT_ACTION_KEY_CREATED: AuditAction.ValueType  # 1
 """A key was created. Details: `scopes`; `expire_time` if the key expires;
-`allowed_networks` if it has some.
+`allowed_networks` and `rate_limits` if it has some.
 """
 AUDIT_ACTION_KEY_UPDATED: AuditAction.ValueType  # 2
 """A key was updated. Details: `fields`, comma-separated; the new `scopes`,
-`expire_time` and `allowed_networks` if they changed.
+`expire_time`, `allowed_networks` and `rate_limits` if they changed.
 """
 AUDIT_ACTION_KEY_ROTATED: AuditAction.ValueType  # 3
 """A key was replaced. Details: `rotated_to_key_id`; `revoke_time` of the old

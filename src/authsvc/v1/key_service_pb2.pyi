@@ -163,6 +163,7 @@ class CreateKeyRequest(_message.Message):
     SEAL_TO_FIELD_NUMBER: _builtins.int
     ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
     KEY_HASH_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The user or organization that the key is for: 1 to 128 characters of
     `A-Z a-z 0-9 . _ : @ -`. `authsvc` is the platform itself; its keys act on every
@@ -238,6 +239,10 @@ class CreateKeyRequest(_message.Message):
     def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The networks that the key can be used from, as in Key."""
 
+    @_builtins.property
+    def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.RateLimit]:
+        """How often the key can be used, as in Key."""
+
     def __init__(
         self,
         *,
@@ -256,10 +261,11 @@ class CreateKeyRequest(_message.Message):
         seal_to: _builtins.str = ...,
         allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
         key_hash: _builtins.str = ...,
+        rate_limits: _abc.Iterable[_resources_pb2.RateLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "brand", b"brand", "description", b"description", "display_name", b"display_name", "environment", b"environment", "expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "key_hash", b"key_hash", "owner_id", b"owner_id", "request_id", b"request_id", "scopes", b"scopes", "seal_to", b"seal_to", "technical_contacts", b"technical_contacts", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "brand", b"brand", "description", b"description", "display_name", b"display_name", "environment", b"environment", "expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "key_hash", b"key_hash", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "request_id", b"request_id", "scopes", b"scopes", "seal_to", b"seal_to", "technical_contacts", b"technical_contacts", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_expiration: _TypeAlias = _typing.Literal["expire_time", "ttl", "expiration_preset"]  # noqa: Y015
     _WhichOneofArgType_expiration: _TypeAlias = _typing.Literal["expiration", b"expiration"]  # noqa: Y015
@@ -1336,6 +1342,7 @@ class VerifyKeyRequest(_message.Message):
     CLIENT_IP_FIELD_NUMBER: _builtins.int
     ANY_OF_SCOPES_FIELD_NUMBER: _builtins.int
     USER_AGENT_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     key_string: _builtins.str
     """The text that the client presented, whatever it is. Leading and trailing
     whitespace is ignored, as in the `authorization` header.
@@ -1348,6 +1355,11 @@ class VerifyKeyRequest(_message.Message):
     user_agent: _builtins.str
     """The user agent of the program that presented the key, for GetKeyUsage. Only the name
     and the version of the program are kept. Empty if it is not known.
+    """
+    cost: _builtins.int
+    """How many units a valid verification takes from each rate limit; 1 if unset. 0 takes
+    nothing and is never RATE_LIMITED: it only asks, also for what is left of the
+    limits. A cost that is higher than a limit is always RATE_LIMITED.
     """
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1367,12 +1379,15 @@ class VerifyKeyRequest(_message.Message):
         client_ip: _builtins.str = ...,
         any_of_scopes: _abc.Iterable[_builtins.str] | None = ...,
         user_agent: _builtins.str = ...,
+        cost: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of_scopes", b"any_of_scopes", "client_ip", b"client_ip", "key_string", b"key_string", "required_scopes", b"required_scopes", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "any_of_scopes", b"any_of_scopes", "client_ip", b"client_ip", "cost", b"cost", "key_string", b"key_string", "required_scopes", b"required_scopes", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
+    _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
 
 Global___VerifyKeyRequest: _TypeAlias = VerifyKeyRequest  # noqa: Y015
 
@@ -1409,6 +1424,8 @@ class VerifyKeyResponse(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
     """Whether to accept the request. True if and only if `code` is VALID."""
     code: _resources_pb2.VerdictCode.ValueType
@@ -1431,6 +1448,18 @@ class VerifyKeyResponse(_message.Message):
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The annotations of the key."""
 
+    @_builtins.property
+    def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.RateLimitState]:
+        """What is left of the rate limits of the key and of its owner's policy; only if
+        `code` is VALID or RATE_LIMITED.
+        """
+
+    @_builtins.property
+    def retry_after(self) -> _duration_pb2.Duration:
+        """If `code` is RATE_LIMITED: how long to wait before the next attempt. Unset if the
+        `cost` is higher than a limit, so that no attempt succeeds.
+        """
+
     def __init__(
         self,
         *,
@@ -1441,10 +1470,12 @@ class VerifyKeyResponse(_message.Message):
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        rate_limits: _abc.Iterable[_resources_pb2.RateLimitState] | None = ...,
+        retry_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "code", b"code", "expire_time", b"expire_time", "key_id", b"key_id", "owner_id", b"owner_id", "scopes", b"scopes", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "code", b"code", "expire_time", b"expire_time", "key_id", b"key_id", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "retry_after", b"retry_after", "scopes", b"scopes", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2046,6 +2077,7 @@ class VerifyTokenRequest(_message.Message):
     REQUIRED_SCOPES_FIELD_NUMBER: _builtins.int
     ANY_OF_SCOPES_FIELD_NUMBER: _builtins.int
     CLIENT_IP_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """The text that the client presented, whatever it is. Leading and trailing
     whitespace is ignored.
@@ -2055,6 +2087,10 @@ class VerifyTokenRequest(_message.Message):
     client_ip: _builtins.str
     """The client's IPv4 or IPv6 address, as in VerifyKey: the `allowed_networks` of a
     key are those of its tokens, too.
+    """
+    cost: _builtins.int
+    """How many units are taken from the rate limits of the key that the token was derived
+    from, as in VerifyKey.
     """
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -2074,12 +2110,15 @@ class VerifyTokenRequest(_message.Message):
         required_scopes: _abc.Iterable[_builtins.str] | None = ...,
         any_of_scopes: _abc.Iterable[_builtins.str] | None = ...,
         client_ip: _builtins.str = ...,
+        cost: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_of_scopes", b"any_of_scopes", "audience", b"audience", "client_ip", b"client_ip", "required_scopes", b"required_scopes", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "any_of_scopes", b"any_of_scopes", "audience", b"audience", "client_ip", b"client_ip", "cost", b"cost", "required_scopes", b"required_scopes", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
+    _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
 
 Global___VerifyTokenRequest: _TypeAlias = VerifyTokenRequest  # noqa: Y015
 
@@ -2118,6 +2157,8 @@ class VerifyTokenResponse(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     TOKEN_ID_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
     """Whether to accept the request. True if and only if `code` is VALID."""
     code: _resources_pb2.VerdictCode.ValueType
@@ -2147,6 +2188,14 @@ class VerifyTokenResponse(_message.Message):
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The annotations of the credential."""
 
+    @_builtins.property
+    def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.RateLimitState]:
+        """What is left of the rate limits, as in VerifyKey."""
+
+    @_builtins.property
+    def retry_after(self) -> _duration_pb2.Duration:
+        """How long to wait, as in VerifyKey."""
+
     def __init__(
         self,
         *,
@@ -2159,10 +2208,12 @@ class VerifyTokenResponse(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         token_id: _builtins.str = ...,
+        rate_limits: _abc.Iterable[_resources_pb2.RateLimitState] | None = ...,
+        retry_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "code", b"code", "expire_time", b"expire_time", "key_id", b"key_id", "owner_id", b"owner_id", "scopes", b"scopes", "session_id", b"session_id", "token_id", b"token_id", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "code", b"code", "expire_time", b"expire_time", "key_id", b"key_id", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "retry_after", b"retry_after", "scopes", b"scopes", "session_id", b"session_id", "token_id", b"token_id", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -273,11 +273,12 @@ class KeyServiceServicer:
 
     def UpdateKey(self, request, context):
         """Updates `display_name`, `description`, `technical_contacts`, `scopes`,
-        `expire_time`, `annotations` or `allowed_networks`, as far as `key_edits` of the
-        owner's policy allows. A revoked key cannot be updated. A key with scopes that the
-        caller does not have cannot get a later expiry or more networks:
-        PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key already has the values, nothing changes,
-        including `update_time` and `etag`, and no audit event is recorded.
+        `expire_time`, `annotations`, `allowed_networks` or `rate_limits`, as far as
+        `key_edits` of the owner's policy allows. A revoked key cannot be updated. A key
+        with scopes that the caller does not have cannot get a later expiry, more networks
+        or looser rate limits: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key
+        already has the values, nothing changes, including `update_time` and `etag`, and no
+        audit event is recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -96,11 +96,12 @@ class KeyServiceStub:
     """
     UpdateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _resources_pb2.Key]
     """Updates `display_name`, `description`, `technical_contacts`, `scopes`,
-    `expire_time`, `annotations` or `allowed_networks`, as far as `key_edits` of the
-    owner's policy allows. A revoked key cannot be updated. A key with scopes that the
-    caller does not have cannot get a later expiry or more networks:
-    PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key already has the values, nothing changes,
-    including `update_time` and `etag`, and no audit event is recorded.
+    `expire_time`, `annotations`, `allowed_networks` or `rate_limits`, as far as
+    `key_edits` of the owner's policy allows. A revoked key cannot be updated. A key
+    with scopes that the caller does not have cannot get a later expiry, more networks
+    or looser rate limits: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key
+    already has the values, nothing changes, including `update_time` and `etag`, and no
+    audit event is recorded.
     """
     RotateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]
     """Replaces a key with a new key that has the same name, scopes, contacts,
@@ -293,11 +294,12 @@ class KeyServiceAsyncStub(KeyServiceStub):
     """
     UpdateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Updates `display_name`, `description`, `technical_contacts`, `scopes`,
-    `expire_time`, `annotations` or `allowed_networks`, as far as `key_edits` of the
-    owner's policy allows. A revoked key cannot be updated. A key with scopes that the
-    caller does not have cannot get a later expiry or more networks:
-    PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key already has the values, nothing changes,
-    including `update_time` and `etag`, and no audit event is recorded.
+    `expire_time`, `annotations`, `allowed_networks` or `rate_limits`, as far as
+    `key_edits` of the owner's policy allows. A revoked key cannot be updated. A key
+    with scopes that the caller does not have cannot get a later expiry, more networks
+    or looser rate limits: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key
+    already has the values, nothing changes, including `update_time` and `etag`, and no
+    audit event is recorded.
     """
     RotateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """Replaces a key with a new key that has the same name, scopes, contacts,
@@ -517,11 +519,12 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Key, _abc.Awaitable[_resources_pb2.Key]]:
         """Updates `display_name`, `description`, `technical_contacts`, `scopes`,
-        `expire_time`, `annotations` or `allowed_networks`, as far as `key_edits` of the
-        owner's policy allows. A revoked key cannot be updated. A key with scopes that the
-        caller does not have cannot get a later expiry or more networks:
-        PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key already has the values, nothing changes,
-        including `update_time` and `etag`, and no audit event is recorded.
+        `expire_time`, `annotations`, `allowed_networks` or `rate_limits`, as far as
+        `key_edits` of the owner's policy allows. A revoked key cannot be updated. A key
+        with scopes that the caller does not have cannot get a later expiry, more networks
+        or looser rate limits: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key
+        already has the values, nothing changes, including `update_time` and `etag`, and no
+        audit event is recorded.
         """
 
     @_abc_1.abstractmethod

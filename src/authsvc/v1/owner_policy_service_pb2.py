@@ -23,12 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from authsvc.v1 import options_pb2 as authsvc_dot_v1_dot_options__pb2
+from authsvc.v1 import resources_pb2 as authsvc_dot_v1_dot_resources__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%authsvc/v1/owner_policy_service.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd0\x06\n\x0bOwnerPolicy\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12\x14\n\x0ckeys_enabled\x18\x02 \x01(\x08\x12$\n\x0fmax_active_keys\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00\x12*\n\x0e\x61llowed_scopes\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10@\x18\x01\"\x06r\x04\xf0\xc1\x18\x01\x12\xc5\x01\n\x10max_key_lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x8f\x01\xbaH\x8b\x01\xaa\x01\n\"\x06\x08\x80\xa7\xe4\xe0\x0b\x32\x00\xba\x01{\n\x1downer_policy.max_key_lifetime\x12(use at least 1 second, or 0 for no limit\x1a\x30this == duration(\'0s\') || this >= duration(\'1s\')\x12\x1b\n\x13\x65xpiration_required\x18\x06 \x01(\x08\x12\x19\n\x11\x63ontacts_required\x18\x07 \x01(\x08\x12\x31\n\tkey_edits\x18\x08 \x01(\x0e\x32\x14.authsvc.v1.KeyEditsB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1b\n\x05\x62rand\x18\t \x01(\tB\x0c\xbaH\tr\x04\x80\xc2\x18\x01\xd8\x01\x01\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x04\x65tag\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x37\n\x0ckey_managers\x18\x0c \x01(\x0e\x32\x17.authsvc.v1.KeyManagersB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\xc0\x01\n\x0frotation_period\x18\r \x01(\x0b\x32\x19.google.protobuf.DurationB\x8b\x01\xbaH\x87\x01\xaa\x01\n\"\x06\x08\x80\xa7\xe4\xe0\x0b\x32\x00\xba\x01w\n\x1cowner_policy.rotation_period\x12%use at least 1 second, or 0 for never\x1a\x30this == duration(\'0s\') || this >= duration(\'1s\')\x12(\n\x10\x61llowed_networks\x18\x0e \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10\x32\"\x04r\x02\x18@\"4\n\x15GetOwnerPolicyRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\"\x84\x01\n\x18UpdateOwnerPolicyRequest\x12/\n\x06policy\x18\x01 \x01(\x0b\x32\x17.authsvc.v1.OwnerPolicyB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01*c\n\x08KeyEdits\x12\x19\n\x15KEY_EDITS_UNSPECIFIED\x10\x00\x12\x12\n\x0eKEY_EDITS_NONE\x10\x01\x12\x15\n\x11KEY_EDITS_DETAILS\x10\x02\x12\x11\n\rKEY_EDITS_ALL\x10\x03*a\n\x0bKeyManagers\x12\x1c\n\x18KEY_MANAGERS_UNSPECIFIED\x10\x00\x12\x14\n\x10KEY_MANAGERS_ANY\x10\x01\x12\x1e\n\x1aKEY_MANAGERS_SESSIONS_ONLY\x10\x02\x32\xdd\x01\n\x12OwnerPolicyService\x12_\n\x0eGetOwnerPolicy\x12!.authsvc.v1.GetOwnerPolicyRequest\x1a\x17.authsvc.v1.OwnerPolicy\"\x11\xc2\xc1\x18\rpolicies:read\x12\x66\n\x11UpdateOwnerPolicy\x12$.authsvc.v1.UpdateOwnerPolicyRequest\x1a\x17.authsvc.v1.OwnerPolicy\"\x12\xc2\xc1\x18\x0epolicies:writeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%authsvc/v1/owner_policy_service.proto\x12\nauthsvc.v1\x1a\x18\x61uthsvc/v1/options.proto\x1a\x1a\x61uthsvc/v1/resources.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x07\n\x0bOwnerPolicy\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\x12\x14\n\x0ckeys_enabled\x18\x02 \x01(\x08\x12$\n\x0fmax_active_keys\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00\x12*\n\x0e\x61llowed_scopes\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10@\x18\x01\"\x06r\x04\xf0\xc1\x18\x01\x12\xc5\x01\n\x10max_key_lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x8f\x01\xbaH\x8b\x01\xaa\x01\n\"\x06\x08\x80\xa7\xe4\xe0\x0b\x32\x00\xba\x01{\n\x1downer_policy.max_key_lifetime\x12(use at least 1 second, or 0 for no limit\x1a\x30this == duration(\'0s\') || this >= duration(\'1s\')\x12\x1b\n\x13\x65xpiration_required\x18\x06 \x01(\x08\x12\x19\n\x11\x63ontacts_required\x18\x07 \x01(\x08\x12\x31\n\tkey_edits\x18\x08 \x01(\x0e\x32\x14.authsvc.v1.KeyEditsB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1b\n\x05\x62rand\x18\t \x01(\tB\x0c\xbaH\tr\x04\x80\xc2\x18\x01\xd8\x01\x01\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x04\x65tag\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x37\n\x0ckey_managers\x18\x0c \x01(\x0e\x32\x17.authsvc.v1.KeyManagersB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\xc0\x01\n\x0frotation_period\x18\r \x01(\x0b\x32\x19.google.protobuf.DurationB\x8b\x01\xbaH\x87\x01\xaa\x01\n\"\x06\x08\x80\xa7\xe4\xe0\x0b\x32\x00\xba\x01w\n\x1cowner_policy.rotation_period\x12%use at least 1 second, or 0 for never\x1a\x30this == duration(\'0s\') || this >= duration(\'1s\')\x12(\n\x10\x61llowed_networks\x18\x0e \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10\x32\"\x04r\x02\x18@\x12\x34\n\x0brate_limits\x18\x0f \x03(\x0b\x32\x15.authsvc.v1.RateLimitB\x08\xbaH\x05\x92\x01\x02\x10\x05\"4\n\x15GetOwnerPolicyRequest\x12\x1b\n\x08owner_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xd0\xc1\x18\x01\"\x84\x01\n\x18UpdateOwnerPolicyRequest\x12/\n\x06policy\x18\x01 \x01(\x0b\x32\x17.authsvc.v1.OwnerPolicyB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01*c\n\x08KeyEdits\x12\x19\n\x15KEY_EDITS_UNSPECIFIED\x10\x00\x12\x12\n\x0eKEY_EDITS_NONE\x10\x01\x12\x15\n\x11KEY_EDITS_DETAILS\x10\x02\x12\x11\n\rKEY_EDITS_ALL\x10\x03*a\n\x0bKeyManagers\x12\x1c\n\x18KEY_MANAGERS_UNSPECIFIED\x10\x00\x12\x14\n\x10KEY_MANAGERS_ANY\x10\x01\x12\x1e\n\x1aKEY_MANAGERS_SESSIONS_ONLY\x10\x02\x32\xdd\x01\n\x12OwnerPolicyService\x12_\n\x0eGetOwnerPolicy\x12!.authsvc.v1.GetOwnerPolicyRequest\x1a\x17.authsvc.v1.OwnerPolicy\"\x11\xc2\xc1\x18\rpolicies:read\x12\x66\n\x11UpdateOwnerPolicy\x12$.authsvc.v1.UpdateOwnerPolicyRequest\x1a\x17.authsvc.v1.OwnerPolicy\"\x12\xc2\xc1\x18\x0epolicies:writeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +56,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OWNERPOLICY'].fields_by_name['rotation_period']._serialized_options = b'\272H\207\001\252\001\n\"\006\010\200\247\344\340\0132\000\272\001w\n\034owner_policy.rotation_period\022%use at least 1 second, or 0 for never\0320this == duration(\'0s\') || this >= duration(\'1s\')'
   _globals['_OWNERPOLICY'].fields_by_name['allowed_networks']._loaded_options = None
   _globals['_OWNERPOLICY'].fields_by_name['allowed_networks']._serialized_options = b'\272H\013\222\001\010\0202\"\004r\002\030@'
+  _globals['_OWNERPOLICY'].fields_by_name['rate_limits']._loaded_options = None
+  _globals['_OWNERPOLICY'].fields_by_name['rate_limits']._serialized_options = b'\272H\005\222\001\002\020\005'
   _globals['_GETOWNERPOLICYREQUEST'].fields_by_name['owner_id']._loaded_options = None
   _globals['_GETOWNERPOLICYREQUEST'].fields_by_name['owner_id']._serialized_options = b'\272H\006r\004\320\301\030\001'
   _globals['_UPDATEOWNERPOLICYREQUEST'].fields_by_name['policy']._loaded_options = None
@@ -65,16 +68,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OWNERPOLICYSERVICE'].methods_by_name['GetOwnerPolicy']._serialized_options = b'\302\301\030\rpolicies:read'
   _globals['_OWNERPOLICYSERVICE'].methods_by_name['UpdateOwnerPolicy']._loaded_options = None
   _globals['_OWNERPOLICYSERVICE'].methods_by_name['UpdateOwnerPolicy']._serialized_options = b'\302\301\030\016policies:write'
-  _globals['_KEYEDITS']._serialized_start=1218
-  _globals['_KEYEDITS']._serialized_end=1317
-  _globals['_KEYMANAGERS']._serialized_start=1319
-  _globals['_KEYMANAGERS']._serialized_end=1416
-  _globals['_OWNERPOLICY']._serialized_start=179
-  _globals['_OWNERPOLICY']._serialized_end=1027
-  _globals['_GETOWNERPOLICYREQUEST']._serialized_start=1029
-  _globals['_GETOWNERPOLICYREQUEST']._serialized_end=1081
-  _globals['_UPDATEOWNERPOLICYREQUEST']._serialized_start=1084
-  _globals['_UPDATEOWNERPOLICYREQUEST']._serialized_end=1216
-  _globals['_OWNERPOLICYSERVICE']._serialized_start=1419
-  _globals['_OWNERPOLICYSERVICE']._serialized_end=1640
+  _globals['_KEYEDITS']._serialized_start=1300
+  _globals['_KEYEDITS']._serialized_end=1399
+  _globals['_KEYMANAGERS']._serialized_start=1401
+  _globals['_KEYMANAGERS']._serialized_end=1498
+  _globals['_OWNERPOLICY']._serialized_start=207
+  _globals['_OWNERPOLICY']._serialized_end=1109
+  _globals['_GETOWNERPOLICYREQUEST']._serialized_start=1111
+  _globals['_GETOWNERPOLICYREQUEST']._serialized_end=1163
+  _globals['_UPDATEOWNERPOLICYREQUEST']._serialized_start=1166
+  _globals['_UPDATEOWNERPOLICYREQUEST']._serialized_end=1298
+  _globals['_OWNERPOLICYSERVICE']._serialized_start=1501
+  _globals['_OWNERPOLICYSERVICE']._serialized_end=1722
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from authsvc.v1 import resources_pb2 as _resources_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -36,7 +37,7 @@ class _KeyEditsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyEdits.Val
     """`display_name`, `description` and `technical_contacts`."""
     KEY_EDITS_ALL: _KeyEdits.ValueType  # 3
     """`display_name`, `description`, `technical_contacts`, `scopes`, `expire_time`,
-    `annotations` and `allowed_networks`.
+    `annotations`, `allowed_networks` and `rate_limits`.
     """
 
 class KeyEdits(_KeyEdits, metaclass=_KeyEditsEnumTypeWrapper):
@@ -50,7 +51,7 @@ KEY_EDITS_DETAILS: KeyEdits.ValueType  # 2
 """`display_name`, `description` and `technical_contacts`."""
 KEY_EDITS_ALL: KeyEdits.ValueType  # 3
 """`display_name`, `description`, `technical_contacts`, `scopes`, `expire_time`,
-`annotations` and `allowed_networks`.
+`annotations`, `allowed_networks` and `rate_limits`.
 """
 Global___KeyEdits: _TypeAlias = KeyEdits  # noqa: Y015
 
@@ -104,6 +105,7 @@ class OwnerPolicy(_message.Message):
     KEY_MANAGERS_FIELD_NUMBER: _builtins.int
     ROTATION_PERIOD_FIELD_NUMBER: _builtins.int
     ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The owner that the policy is for."""
     keys_enabled: _builtins.bool
@@ -189,6 +191,14 @@ class OwnerPolicy(_message.Message):
         UpdateOwnerPolicy has returned, all workers of all replicas go by the new networks.
         """
 
+    @_builtins.property
+    def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.RateLimit]:
+        """How often all keys of the owner together can be used, at most 5 limits with
+        different names, besides the limits that a key has itself. If empty, there is no
+        such limit. When UpdateOwnerPolicy has returned, all workers of all replicas go by
+        the new limits.
+        """
+
     def __init__(
         self,
         *,
@@ -206,10 +216,11 @@ class OwnerPolicy(_message.Message):
         key_managers: Global___KeyManagers.ValueType = ...,
         rotation_period: _duration_pb2.Duration | None = ...,
         allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
+        rate_limits: _abc.Iterable[_resources_pb2.RateLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_key_lifetime", b"max_key_lifetime", "rotation_period", b"rotation_period", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "allowed_scopes", b"allowed_scopes", "brand", b"brand", "contacts_required", b"contacts_required", "etag", b"etag", "expiration_required", b"expiration_required", "key_edits", b"key_edits", "key_managers", b"key_managers", "keys_enabled", b"keys_enabled", "max_active_keys", b"max_active_keys", "max_key_lifetime", b"max_key_lifetime", "owner_id", b"owner_id", "rotation_period", b"rotation_period", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "allowed_scopes", b"allowed_scopes", "brand", b"brand", "contacts_required", b"contacts_required", "etag", b"etag", "expiration_required", b"expiration_required", "key_edits", b"key_edits", "key_managers", b"key_managers", "keys_enabled", b"keys_enabled", "max_active_keys", b"max_active_keys", "max_key_lifetime", b"max_key_lifetime", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "rotation_period", b"rotation_period", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -84,7 +84,8 @@ class OwnerPolicyServiceServicer:
         the response; no concurrent request evades it. Existing keys keep their scopes,
         expiry, contacts and key string, and stay active even if there are more than
         `max_active_keys`. Each field documents what happens when they are updated or
-        rotated. Only `keys_enabled` and `allowed_networks` affect them at once.
+        rotated. Only `keys_enabled`, `allowed_networks` and `rate_limits` affect them at
+        once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

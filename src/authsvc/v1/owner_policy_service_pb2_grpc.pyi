@@ -55,7 +55,8 @@ class OwnerPolicyServiceStub:
     the response; no concurrent request evades it. Existing keys keep their scopes,
     expiry, contacts and key string, and stay active even if there are more than
     `max_active_keys`. Each field documents what happens when they are updated or
-    rotated. Only `keys_enabled` and `allowed_networks` affect them at once.
+    rotated. Only `keys_enabled`, `allowed_networks` and `rate_limits` affect them at
+    once.
     """
 
 @_typing.type_check_only
@@ -85,7 +86,8 @@ class OwnerPolicyServiceAsyncStub(OwnerPolicyServiceStub):
     the response; no concurrent request evades it. Existing keys keep their scopes,
     expiry, contacts and key string, and stay active even if there are more than
     `max_active_keys`. Each field documents what happens when they are updated or
-    rotated. Only `keys_enabled` and `allowed_networks` affect them at once.
+    rotated. Only `keys_enabled`, `allowed_networks` and `rate_limits` affect them at
+    once.
     """
 
 class OwnerPolicyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -124,7 +126,8 @@ class OwnerPolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         the response; no concurrent request evades it. Existing keys keep their scopes,
         expiry, contacts and key string, and stay active even if there are more than
         `max_active_keys`. Each field documents what happens when they are updated or
-        rotated. Only `keys_enabled` and `allowed_networks` affect them at once.
+        rotated. Only `keys_enabled`, `allowed_networks` and `rate_limits` affect them at
+        once.
         """
 
 def add_OwnerPolicyServiceServicer_to_server(servicer: OwnerPolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -155,6 +155,10 @@ class _VerdictCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VerdictCo
     """The key cannot be used from this address, by its `allowed_networks` or those of the
     owner's policy; or they are set, and the request has no `client_ip`.
     """
+    VERDICT_CODE_RATE_LIMITED: _VerdictCode.ValueType  # 8
+    """The key could be used, but a rate limit of it or of its owner is reached. Nothing
+    was taken from any limit.
+    """
 
 class VerdictCode(_VerdictCode, metaclass=_VerdictCodeEnumTypeWrapper):
     """The verdict on a presented credential."""
@@ -182,6 +186,10 @@ nor expired, and can be enabled again.
 VERDICT_CODE_ADDRESS_NOT_ALLOWED: VerdictCode.ValueType  # 7
 """The key cannot be used from this address, by its `allowed_networks` or those of the
 owner's policy; or they are set, and the request has no `client_ip`.
+"""
+VERDICT_CODE_RATE_LIMITED: VerdictCode.ValueType  # 8
+"""The key could be used, but a rate limit of it or of its owner is reached. Nothing
+was taken from any limit.
 """
 Global___VerdictCode: _TypeAlias = VerdictCode  # noqa: Y015
 
@@ -243,6 +251,7 @@ class Key(_message.Message):
     DISABLED_BY_PLATFORM_FIELD_NUMBER: _builtins.int
     REVOKE_CAUSE_FIELD_NUMBER: _builtins.int
     IMPORTED_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The stable id: `key_` and 26 characters that sort by time of creation."""
     owner_id: _builtins.str
@@ -361,6 +370,14 @@ class Key(_message.Message):
         disabled until EnableKey enables it.
         """
 
+    @_builtins.property
+    def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimit]:
+        """How often the key can be used, at most 5 limits with different names. A
+        verification has to be within all of them, and within those of the owner's policy;
+        otherwise it is RATE_LIMITED, and takes nothing from any of them. If empty, the key
+        itself has no limit. A key that was rotated and its successor share what is left.
+        """
+
     def __init__(
         self,
         *,
@@ -394,14 +411,106 @@ class Key(_message.Message):
         disabled_by_platform: _builtins.bool = ...,
         revoke_cause: Global___RevokeCause.ValueType = ...,
         imported: _builtins.bool = ...,
+        rate_limits: _abc.Iterable[Global___RateLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "disable_time", b"disable_time", "disabled_until", b"disabled_until", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "revoke_time", b"revoke_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "create_time", b"create_time", "creator_id", b"creator_id", "description", b"description", "disable_reason", b"disable_reason", "disable_time", b"disable_time", "disabled_by_platform", b"disabled_by_platform", "disabled_until", b"disabled_until", "disabler_id", b"disabler_id", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "imported", b"imported", "key_id", b"key_id", "key_prefix", b"key_prefix", "last_use_ip", b"last_use_ip", "last_use_time", b"last_use_time", "never_delivered", b"never_delivered", "owner_id", b"owner_id", "revoke_cause", b"revoke_cause", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "revoker_id", b"revoker_id", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "scopes", b"scopes", "state", b"state", "technical_contacts", b"technical_contacts", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "create_time", b"create_time", "creator_id", b"creator_id", "description", b"description", "disable_reason", b"disable_reason", "disable_time", b"disable_time", "disabled_by_platform", b"disabled_by_platform", "disabled_until", b"disabled_until", "disabler_id", b"disabler_id", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "imported", b"imported", "key_id", b"key_id", "key_prefix", b"key_prefix", "last_use_ip", b"last_use_ip", "last_use_time", b"last_use_time", "never_delivered", b"never_delivered", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "revoke_cause", b"revoke_cause", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "revoker_id", b"revoker_id", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "scopes", b"scopes", "state", b"state", "technical_contacts", b"technical_contacts", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Key: _TypeAlias = Key  # noqa: Y015
+
+@_typing.final
+class RateLimit(_message.Message):
+    """A limit of how often a key, or all keys of an owner together, can be used.
+
+    It is the generic cell rate algorithm: at most `limit` units at the same time, and
+    `limit` units more in each `period`, which come back one by one. A verification takes
+    its `cost`, 1 by default.
+
+    All workers of all replicas share it. A limit of less than 200 is exact. Of a larger
+    one, a worker borrows up to a hundredth at a time, for two seconds at most. So in any
+    span of time at most a hundredth for each worker is accepted beyond the limit.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name, 1 to 32 characters of `a-z 0-9 _ -`, starting with a letter. When the
+    limit or the period of a name changes, what was taken under that name still counts.
+    """
+    limit: _builtins.int
+    """The number of units, 1 to 1,000,000,000."""
+    @_builtins.property
+    def period(self) -> _duration_pb2.Duration:
+        """The period, 1 second to 31 days, in whole seconds."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        period: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "name", b"name", "period", b"period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RateLimit: _TypeAlias = RateLimit  # noqa: Y015
+
+@_typing.final
+class RateLimitState(_message.Message):
+    """What is left of a rate limit, as the worker knows that answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    REMAINING_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    OF_OWNER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name of the limit."""
+    limit: _builtins.int
+    """The number of units in each period."""
+    remaining: _builtins.int
+    """How many units are left. Other workers may have taken some since this worker last
+    asked the database, which was up to two seconds ago.
+    """
+    of_owner: _builtins.bool
+    """Whether it is a limit of the owner's policy, and so of all keys of the owner."""
+    @_builtins.property
+    def period(self) -> _duration_pb2.Duration:
+        """The period."""
+
+    @_builtins.property
+    def reset(self) -> _duration_pb2.Duration:
+        """When all units are back if none is taken, from now on, rounded up to seconds."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        period: _duration_pb2.Duration | None = ...,
+        remaining: _builtins.int = ...,
+        reset: _duration_pb2.Duration | None = ...,
+        of_owner: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period", "reset", b"reset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "name", b"name", "of_owner", b"of_owner", "period", b"period", "remaining", b"remaining", "reset", b"reset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RateLimitState: _TypeAlias = RateLimitState  # noqa: Y015
 
 @_typing.final
 class TechnicalContact(_message.Message):

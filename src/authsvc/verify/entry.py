@@ -4,10 +4,12 @@ from sys import getsizeof
 
 from authsvc.model.credential import Credential
 
-# The scopes, annotations and networks of an entry of weight 1 have at most this size.
+# The scopes, annotations, networks and rate limits of an entry of weight 1 have at most this size.
 _BYTES_PER_WEIGHT = 1024
 # A text, a tuple, and two numbers of up to 128 bits.
 _BYTES_PER_NETWORK = 256
+# The limit, and the budget of a worker for it.
+_BYTES_PER_LIMIT = 512
 
 #: Equal to no digest.
 UNPROVED = b""
@@ -32,7 +34,7 @@ class Entry:
 
     @property
     def weight(self) -> int:
-        """1 for a usual key, and one more for each further KiB of scopes, annotations and networks."""
+        """1 for a usual key, and one more for each further KiB of scopes, annotations, networks, limits."""
         return 1 if self.credential is None else 1 + (_size(self.credential) - 1) // _BYTES_PER_WEIGHT
 
     @property
@@ -42,7 +44,7 @@ class Entry:
 
 
 def _size(credential: Credential) -> int:
-    """Return the bytes of scopes, annotations and networks, even if other credentials share them."""
+    """Return the bytes of scopes, annotations, networks and limits, even if other credentials share them."""
     scopes, annotations, networks = credential.scopes, credential.annotations, credential.networks
     size = getsizeof(scopes) + sum(map(getsizeof, scopes))
     if annotations:
@@ -50,4 +52,6 @@ def _size(credential: Credential) -> int:
         size += sum(map(getsizeof, annotations.values()))
     if networks is not None:
         size += _BYTES_PER_NETWORK * len(networks.texts)
+    if (limits := credential.limits) is not None:
+        size += _BYTES_PER_LIMIT * (len(limits.of_key) + len(limits.of_owner))
     return size

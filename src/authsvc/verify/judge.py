@@ -1,4 +1,7 @@
-"""The judgement of a proved credential: lease, kind, owner, times, policy, address, scopes, without an await.
+"""The judgement of a proved credential, without an await.
+
+Lease, kind, owner, times, policy, address and scopes are looked at, and last the rate limits, so that what is
+refused takes nothing from them.
 
 Security rests on the order. The credential comes from memory, and the lease is checked after it was taken
 from there. Nothing is awaited between the check and the verdict, so no change can be applied in between. A
@@ -13,12 +16,17 @@ from typing import TypeAlias
 from authsvc.model.activity import Activity
 from authsvc.model.credential import Credential, CredentialKind
 from authsvc.model.key_use import ITSELF
+from authsvc.model.rate_limit import RateLimits
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode, decide
+from authsvc.verify.budgets import Budgets
 from authsvc.verify.key_uses import KeyUses
 from authsvc.verify.lease import Lease
 from authsvc.verify.question import Question
 from authsvc.verify.usage import UsageNotes
+
+# When others were faster.
+_RETRY_SECONDS = 0.1
 
 NoteMisplaced: TypeAlias = Callable[[Credential, str, datetime], None]
 
@@ -33,10 +41,13 @@ class Judge:
         clock: Callable[[], datetime],
         usage: KeyUses,
         activity: UsageNotes,
+        budgets: Budgets | None = None,
         note_misplaced: NoteMisplaced = lambda _credential, _client_ip, _now: None,
         verifier_id: str = ITSELF,
     ) -> None:
         """`usage` takes the uses of keys, `activity` those of sessions.
+
+        Without `budgets`, keys with rate limits are not judged.
 
         `note_misplaced` is told who shows the right secret at an address that is not allowed. `verifier_id`
         is who asks where a question has no caller.
@@ -45,18 +56,22 @@ class Judge:
         self._clock = clock
         self._usage = usage
         self._activity = activity
+        self._budgets = budgets
         self._note_misplaced = note_misplaced
         self._verifier_id = verifier_id
         # The number of verdicts by code. Plain integers, because a metric object would slow down each hit.
         self.counts = dict.fromkeys(VerdictCode, 0)
 
     def verdict(self, question: Question, credential: Credential | None) -> Verdict | None:
-        """Return the verdict; None when the database has to be asked about a session first (R4).
+        """Return the verdict; None when the database has to be asked first (R4).
+
+        That is so for a session near its idle end, and for a key with rate limits of which this worker has
+        not borrowed enough.
 
         Must be the last step before the answer, with no await after it. Raises Unavailable without a lease.
         """
         self._lease.check()
-        kind, caller, required_scopes, client_ip, user_agent, client_hints, any_of_scopes = question
+        kind, caller, required_scopes, client_ip, user_agent, client_hints, any_of_scopes, cost = question
         if (
             credential is None
             or (kind is not None and credential.kind is not kind)
@@ -69,6 +84,11 @@ class Judge:
         code, activity = verdict.code, credential.activity
         if activity is not None and _is_in_doubt(credential, activity, code, now):
             return None
+        if code is VerdictCode.VALID and cost is not None and credential.limits is not None:
+            taken = self._take(credential, credential.limits, cost)
+            if taken is None:
+                return None
+            code, verdict = taken.code, taken
         if code is VerdictCode.VALID:
             if activity is None:
                 self._usage.note(
@@ -88,6 +108,26 @@ class Judge:
             self._note_misplaced(credential, client_ip, now)
         self.counts[code] += 1
         return verdict
+
+    def is_valid(self, question: Question, credential: Credential) -> bool:
+        """Return whether a key is valid but for its rate limits. Nothing is noted or taken."""
+        now = self._clock()
+        verdict = decide(
+            credential, question.required_scopes, now, question.client_ip, question.any_of_scopes
+        )
+        return verdict.code is VerdictCode.VALID
+
+    def limited(self, credential: Credential) -> Verdict:
+        """Return the verdict on a key whose units others have taken while they were borrowed."""
+        self.counts[VerdictCode.RATE_LIMITED] += 1
+        return Verdict(VerdictCode.RATE_LIMITED, credential, credential.limits, _RETRY_SECONDS)
+
+    def _take(self, credential: Credential, limits: RateLimits, cost: int) -> Verdict | None:
+        wait = None if self._budgets is None else self._budgets.take(limits, cost)
+        if wait is None:
+            return None
+        code = VerdictCode.RATE_LIMITED if wait else VerdictCode.VALID
+        return Verdict(code, credential, limits, wait)
 
     def note(self, kind: CredentialKind, owner_id: str, use: Use, verifier_id: str, uses: int) -> None:
         """Note uses that a client has seen, which judges by the same rules. Those of the future are of now.

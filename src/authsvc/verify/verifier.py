@@ -4,17 +4,21 @@
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from hmac import compare_digest
+from itertools import count
 from typing import TypeAlias
 
 from authsvc.model.caller import Caller
 from authsvc.model.credential import Credential, CredentialKind
 from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, ForeignString, KeyMint, KeyString
+from authsvc.model.rate_limit import RateLimits
 from authsvc.model.use import Use
 from authsvc.model.verdict import Verdict
 from authsvc.verify.activity_check import ActivityCheck, ActivityStore
+from authsvc.verify.budgets import Budgets
+from authsvc.verify.doubts import Doubts
 from authsvc.verify.entry import Entry
 from authsvc.verify.foreign_strings import ForeignStrings
 from authsvc.verify.hasher import Hasher
@@ -27,6 +31,9 @@ from authsvc.verify.question import Question
 from authsvc.verify.usage import UsageLog
 
 __all__ = ["Question", "Verifier"]
+
+# How often units are borrowed for a batch, when others take them first.
+_MAX_PREPARATIONS = 3
 
 # Returns what a credential is judged as, with some of its rights, or None.
 Restrict: TypeAlias = Callable[[Credential], Credential | None]
@@ -48,6 +55,7 @@ class Verifier:
         lease: Lease,
         feed: AppliedFeed,
         clock: Callable[[], datetime],
+        budgets: Budgets | None = None,
         note_misplaced: NoteMisplaced = lambda _credential, _client_ip, _now: None,
         max_loads_per_owner: int = 500,
         foreign: ForeignStrings | None = None,
@@ -64,10 +72,15 @@ class Verifier:
         self._loader = Loader(
             cache=cache, hasher=hasher, store=store, feed=feed, max_loads_per_owner=max_loads_per_owner
         )
-        self._activity_check = ActivityCheck(store=activities, clock=clock)
         self._judge = Judge(
-            lease=lease, clock=clock, usage=usage, activity=activity, note_misplaced=note_misplaced
+            lease=lease,
+            clock=clock,
+            usage=usage,
+            activity=activity,
+            budgets=budgets,
+            note_misplaced=note_misplaced,
         )
+        self._doubts = Doubts(ActivityCheck(store=activities, clock=clock), budgets)
         # The number of verdicts by code.
         self.counts = self._judge.counts
 
@@ -87,39 +100,79 @@ class Verifier:
         Raises Unavailable without a lease, or when the database is needed and cannot answer; Overloaded when
         too many keys are being looked up.
         """
-        while True:
+        for attempt in count(1):
             credential = await self.identify(presented, question.caller)
             verdict = self._judge.verdict(question, credential)
             if verdict is not None:
                 return verdict
-            await self._activity_check.check(question, credential)
+            question = await self._doubts.settle(question, credential, attempt)
+        raise AssertionError("an endless loop")
 
     async def verify_all(self, asked: Sequence[tuple[Question, str]]) -> list[Verdict]:
         """Return a verdict for each pair of a question and a key string, in order.
 
-        Unknown keys are looked up concurrently; then all are judged at one instant. Raises what `verify`
-        raises; one error fails the whole batch.
+        Unknown keys are looked up concurrently, and units of rate limits borrowed; then all are judged at one
+        instant. Raises what `verify` raises; one error fails the whole batch.
         """
         found: dict[str, Credential | None] = {}
+        for preparations in count():
+            await self._find_all(asked, found)
+            before = self._changes
+            credentials = [self._found(text, found) for _, text in asked]
+            wanted = self._wanted(asked, credentials) if preparations < _MAX_PREPARATIONS else ()
+            if not wanted or not await self._doubts.prepare(wanted):
+                break
+            self._drop_changed(found, before)
+        # Nothing was awaited since the credentials were found.
+        return [
+            self._judge.verdict(question, credential) or self._undoubted(question, credential)
+            for (question, _), credential in zip(asked, credentials, strict=True)
+        ]
+
+    async def _find_all(
+        self, asked: Sequence[tuple[Question, str]], found: dict[str, Credential | None]
+    ) -> None:
+        """Find the credentials of strings that memory does not know. Nothing is awaited if it knows all."""
         callers = {text: question.caller for question, text in asked}
         # Repeat for those that were forgotten or evicted while the others were looked up.
         while cold := {text for _, text in asked if text not in found and self._is_cold(text)}:
-            changes, additions = self._cache.changes, self._additions
+            before = self._changes
             identified = await asyncio.gather(*(self.identify(text, callers[text]) for text in cold))
             found.update(zip(cold, identified, strict=True))
-            if self._cache.changes != changes:
-                # Any credential may have changed. A string that is not a key becomes one only by an import.
-                is_same = self._additions == additions
-                found = {text: None for text, known in found.items() if known is None and is_same}
-        verdicts = []
-        for question, text in asked:
-            proved = self.prove(text)
-            credential = found[text] if isinstance(proved, KeyString) else proved
-            verdict = self._judge.verdict(question, credential)
+            self._drop_changed(found, before)
+
+    def _drop_changed(self, found: dict[str, Credential | None], before: tuple[int, int]) -> None:
+        """Drop what may not be true any more since `before`, which is that of `_changes`."""
+        now = self._changes
+        if now != before:
+            # Any credential may have changed. A string that is not a key becomes one only by an import.
+            is_same = now[1] == before[1]
+            for text in [text for text, known in found.items() if known is not None or not is_same]:
+                del found[text]
+
+    def _found(self, text: str, found: Mapping[str, Credential | None]) -> Credential | None:
+        proved = self.prove(text)
+        return found[text] if isinstance(proved, KeyString) else proved
+
+    def _wanted(
+        self, asked: Sequence[tuple[Question, str]], credentials: Sequence[Credential | None]
+    ) -> list[tuple[RateLimits, int]]:
+        """Return what the valid keys of a batch are going to take from rate limits."""
+        return [
+            (credential.limits, question.cost)
+            for (question, _), credential in zip(asked, credentials, strict=True)
+            if credential is not None and credential.limits is not None and question.cost is not None
+            if self._judge.is_valid(question, credential)
+        ]
+
+    def _undoubted(self, question: Question, credential: Credential | None) -> Verdict:
+        """Return the verdict of a batch on a key for which the database was asked often enough."""
+        if credential is None or not question.cost:
+            verdict = self._judge.verdict(question._replace(cost=None), credential)
             if verdict is None:
                 raise AssertionError("a batch holds keys only, and their activity is never uncertain")
-            verdicts.append(verdict)
-        return verdicts
+            return verdict
+        return self._judge.limited(credential)
 
     async def identify(self, presented: str, caller: Caller | None = None) -> Credential | None:
         """Return the credential that exactly this string belongs to, in any state; not counted as a use.
@@ -182,6 +235,7 @@ class Verifier:
 
         Raises what `verify` raises.
         """
+        attempt = 0
         while True:
             entry = self._cache.get(key_prefix)
             if entry is None:
@@ -192,7 +246,8 @@ class Verifier:
             verdict = self._judge.verdict(question, credential)
             if verdict is not None:
                 return verdict
-            await self._activity_check.check(question, credential)
+            attempt += 1
+            question = await self._doubts.settle(question, credential, attempt)
 
     def refuse(self, question: Question) -> Verdict:
         """Return the verdict on what is no credential, NOT_FOUND. Raises Unavailable without a lease."""
@@ -219,8 +274,9 @@ class Verifier:
         self._judge.note(kind, owner_id, use, verifier_id, uses)
 
     @property
-    def _additions(self) -> int:
-        return 0 if self._foreign is None else self._foreign.additions
+    def _changes(self) -> tuple[int, int]:
+        """How often the cache has forgotten something, and how often a string was imported."""
+        return self._cache.changes, 0 if self._foreign is None else self._foreign.additions
 
     def _is_cold(self, presented: str) -> bool:
         return isinstance(self.prove(presented), KeyString)

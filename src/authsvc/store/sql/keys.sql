@@ -13,8 +13,10 @@ WITH inserted AS (
     INSERT INTO authsvc.keys (
         key_id, owner_id, key_prefix, secret_hash, secret_origin, display_name, folded_name, description, scopes,
         technical_contacts, annotations, create_time, creator_id, update_time, expire_time, revoke_time, revoker_id,
-        revoke_reason, rotated_from_key_id, rotated_to_key_id, request_id, version, allowed_networks)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $24)
+        revoke_reason, rotated_from_key_id, rotated_to_key_id, request_id, version, allowed_networks,
+        rate_limits, budget_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $24, $25,
+            $26)
     ON CONFLICT (owner_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
     RETURNING key_id, owner_id)
 INSERT INTO authsvc.key_uses (key_id, owner_id, answer) SELECT key_id, owner_id, $23 FROM inserted RETURNING key_id;
@@ -49,7 +51,7 @@ SELECT pg_advisory_xact_lock(hashtextextended('request ' || $2 || ' of ' || $1, 
 SELECT key_id, owner_id, key_prefix, display_name, description, scopes, technical_contacts, annotations, create_time, creator_id,
        update_time, expire_time, revoke_time, revoker_id, revoke_reason, last_use_time, last_use_ip, rotated_from_key_id,
        rotated_to_key_id, answer, version, disable_time, disabled_until, disabler_id, disable_reason, disabled_by_platform,
-       allowed_networks, revoke_cause, revoked_with_key_id
+       allowed_networks, revoke_cause, revoked_with_key_id, rate_limits, budget_id
   FROM authsvc.key_records
  WHERE key_id = ANY((SELECT $1::text[])::text[]) AND owner_id = coalesce((SELECT $2::text), owner_id);
 
@@ -59,7 +61,7 @@ UPDATE authsvc.keys
    SET display_name = $2, folded_name = $3, description = $4, scopes = $5, technical_contacts = $6, annotations = $7,
        update_time = $8, expire_time = $9, revoke_time = $10, revoker_id = $11, revoke_reason = $12,
        rotated_to_key_id = $13, version = $14, allowed_networks = $15, disable_time = $16, disabled_until = $17,
-       disabler_id = $18, disable_reason = $19, disabled_by_platform = $20
+       disabler_id = $18, disable_reason = $19, disabled_by_platform = $20, rate_limits = $21
  WHERE key_id = $1;
 
 -- name: revoke_keys

@@ -1,22 +1,23 @@
 -- name: find_policy
 SELECT owner_id, keys_enabled, max_active_keys, allowed_scopes, max_key_lifetime, expiration_required, contacts_required,
-       key_edits, key_managers, brand, rotation_period, update_time, version, allowed_networks
+       key_edits, key_managers, brand, rotation_period, update_time, version, allowed_networks, rate_limits
   FROM authsvc.owner_policies WHERE owner_id = $1;
 
 -- name: find_policies
 SELECT owner_id, keys_enabled, max_active_keys, allowed_scopes, max_key_lifetime, expiration_required, contacts_required,
-       key_edits, key_managers, brand, rotation_period, update_time, version, allowed_networks
+       key_edits, key_managers, brand, rotation_period, update_time, version, allowed_networks, rate_limits
   FROM authsvc.owner_policies WHERE owner_id = ANY($1);
 
 -- name: save_policy
 INSERT INTO authsvc.owner_policies (
     owner_id, keys_enabled, max_active_keys, allowed_scopes, max_key_lifetime, expiration_required, contacts_required,
-    key_edits, key_managers, brand, rotation_period, update_time, version, allowed_networks)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+    key_edits, key_managers, brand, rotation_period, update_time, version, allowed_networks,
+    rate_limits)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 ON CONFLICT (owner_id) DO UPDATE SET
     keys_enabled = $2, max_active_keys = $3, allowed_scopes = $4, max_key_lifetime = $5, expiration_required = $6,
     contacts_required = $7, key_edits = $8, key_managers = $9, brand = $10, rotation_period = $11, update_time = $12,
-    version = $13, allowed_networks = $14;
+    version = $13, allowed_networks = $14, rate_limits = $15;
 
 -- name: lock_count
 -- Taken before active keys are counted by a change that adds one, or extends the life of one, under a policy with a limit.

@@ -15,6 +15,7 @@ from authsvc.web.console.contacts import Contacts, contacts_of, contacts_of_form
 from authsvc.web.console.forms import Form
 from authsvc.web.console.networks import Networks, networks_of, networks_of_form
 from authsvc.web.console.problem import Problem
+from authsvc.web.console.rate_limits import Limits, limits_of, limits_of_form
 from authsvc.web.console.shown import instant
 
 #: By the value of the choice.
@@ -44,6 +45,7 @@ class Draft(NamedTuple):
     annotations: Annotations = Annotations()
     networks: Networks = Networks()
     seal_to: str = ""
+    limits: Limits = Limits()
 
     @property
     def all_scopes(self) -> list[str]:
@@ -80,6 +82,7 @@ def draft_of_form(form: Form) -> Draft:
         annotations_of_form(form),
         networks_of_form(form),
         form("seal_to"),
+        limits_of_form(form),
     )
 
 
@@ -97,6 +100,7 @@ def draft_of_key(key: Key, offered: Collection[str]) -> Draft:
         (instant(key.expire_time) - timedelta(days=1)).date().isoformat() if has_end else "",
         annotations=annotations_of(key.annotations),
         networks=networks_of(key.allowed_networks),
+        limits=limits_of(key.rate_limits),
     )
 
 
@@ -111,6 +115,7 @@ def create_request(draft: Draft, owner_id: str, request_id: str) -> CreateKeyReq
         environment=draft.environment,
         annotations=draft.annotations.values(),
         allowed_networks=draft.networks.values,
+        rate_limits=draft.limits.messages,
         seal_to=draft.seal_to,
         request_id=request_id,
     )

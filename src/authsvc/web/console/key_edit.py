@@ -22,6 +22,7 @@ from authsvc.web.console.key_show import get_key
 from authsvc.web.console.networks import FIELD as NETWORKS
 from authsvc.web.console.page_request import PageRequest
 from authsvc.web.console.problem import Problem
+from authsvc.web.console.rate_limits import FIELD as LIMITS
 from authsvc.web.console.scope_choice import ScopeChoice, scope_choice
 from authsvc.web.console.staleness import etag_for, is_stale
 
@@ -34,6 +35,7 @@ _LABELS = {
     "expire_time": "new.expiry",
     "annotations": "key.annotations",
     NETWORKS: "key.networks",
+    LIMITS: "key.limits",
 }
 
 
@@ -86,6 +88,10 @@ def _update(request: PageRequest, key: Key, draft: Draft) -> pb.UpdateKeyRequest
         wanted.allowed_networks.extend(draft.networks.values)
         if wanted.allowed_networks != key.allowed_networks:
             changed.append(NETWORKS)
+    if LIMITS in request.form:
+        wanted.rate_limits.extend(sorted(draft.limits.messages, key=lambda limit: limit.name))
+        if wanted.rate_limits != key.rate_limits:
+            changed.append(LIMITS)
     asked = pb.UpdateKeyRequest(key=wanted)
     asked.update_mask.paths.extend(changed)
     return asked

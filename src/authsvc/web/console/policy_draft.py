@@ -11,6 +11,7 @@ from authsvc.web.console.forms import Form
 from authsvc.web.console.length import Length, length_of, length_of_form
 from authsvc.web.console.networks import Networks, networks_of, networks_of_form
 from authsvc.web.console.problem import Problem
+from authsvc.web.console.rate_limits import Limits, limits_of, limits_of_form
 from authsvc.web.console.selection import Selection, selection_of, selection_of_form
 
 #: The values of enumerations by their names in the form.
@@ -29,6 +30,7 @@ FIELDS = (
     "rotation_period",
     "brand",
     "allowed_networks",
+    "rate_limits",
 )
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -47,6 +49,7 @@ class PolicyDraft(NamedTuple):
     rotation_period: Length
     brand: str
     networks: Networks
+    limits: Limits
 
     def policy(self, before: pb.OwnerPolicy) -> pb.OwnerPolicy:
         """Return the policy that takes the place of the one `before`. Raises Problem."""
@@ -65,6 +68,7 @@ class PolicyDraft(NamedTuple):
             rotation_period=self.rotation_period.duration("rotation_period"),
             brand=self.brand,
             allowed_networks=self.networks.values,
+            rate_limits=sorted(self.limits.messages, key=lambda limit: limit.name),
         )
 
     def _most(self) -> int:
@@ -90,6 +94,7 @@ def draft_of_form(form: Form) -> PolicyDraft:
         length_of_form(form, "rotation_period"),
         form("brand"),
         networks_of_form(form),
+        limits_of_form(form),
     )
 
 
@@ -107,6 +112,7 @@ def draft_of_policy(policy: pb.OwnerPolicy, offered: Collection[str]) -> PolicyD
         length_of(policy.rotation_period),
         policy.brand,
         networks_of(policy.allowed_networks),
+        limits_of(policy.rate_limits),
     )
 
 

@@ -36,6 +36,7 @@ CODES: Mapping[str, tuple[int, Sequence[str]]] = {
             "LOOK_UP_LIMIT",
             "MESSAGE_TOO_LARGE",
             "RATE_LIMITED",
+            "RATE_LIMIT_QUEUE_FULL",
             "WEBHOOK_TEST_IN_PROGRESS",
         ),
     ),
