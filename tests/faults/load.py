@@ -255,12 +255,18 @@ class Load:
         return answer
 
     async def verify(
-        self, key: Key, worker: Worker, *, scoped: bool = False, timeout: float | None = None
+        self,
+        key: Key,
+        worker: Worker,
+        *,
+        scoped: bool = False,
+        timeout: float | None = None,
+        by_token: bool = False,
     ) -> Outcome:
-        """Verify a key on a worker."""
+        """Verify a key on a worker, `by_token` if it has one: then the worker need not know its string."""
         given: dict[str, Any] = {"required_scopes": [SCOPE] if scoped else [], "client_ip": "192.0.2.1"}
         request: Any
-        if key.token and self._random.random() < _BY_TOKEN:
+        if by_token and key.token:
             method = "VerifyToken"
             request = pb.VerifyTokenRequest(token=key.token, audience=_AUDIENCE, **given)
             self.by_token += 1
@@ -404,7 +410,8 @@ class Load:
                 outcome = await self._verify_batch(batch, worker)
             else:
                 scoped = self._random.random() < 0.3
-                outcome = await self.verify(picked[0], worker, scoped=scoped)
+                by_token = self._random.random() < _BY_TOKEN
+                outcome = await self.verify(picked[0], worker, scoped=scoped, by_token=by_token)
             if outcome is Outcome.UNAVAILABLE or self._verified_by[worker] == before:
                 await asyncio.sleep(0.01)
 
@@ -643,8 +650,9 @@ class Load:
         return Answer(ending, invoked, answered, reason, message, self._fleet.held_up(waits)), told
 
     def _look_everywhere(self, key: Key) -> None:
+        by_token = self._random.random() < _BY_TOKEN
         for worker in self._fleet.serving:
-            self._probe(self.verify(key, worker))
+            self._probe(self.verify(key, worker, by_token=by_token))
 
     def _probe(self, work: Coroutine[Any, Any, object]) -> None:
         async def probe() -> None:

@@ -107,10 +107,16 @@ class ClusterLoad(Load):
         await asyncio.gather(*map(verify_on, self._on.lines))
 
     async def verify(
-        self, key: Key, worker: Worker, *, scoped: bool = False, timeout: float | None = None
+        self,
+        key: Key,
+        worker: Worker,
+        *,
+        scoped: bool = False,
+        timeout: float | None = None,
+        by_token: bool = False,
     ) -> Outcome:
         """Verify a key, and pause."""
-        outcome = await super().verify(key, worker, scoped=scoped, timeout=timeout)
+        outcome = await super().verify(key, worker, scoped=scoped, timeout=timeout, by_token=by_token)
         await asyncio.sleep(_PAUSE)
         return outcome
 

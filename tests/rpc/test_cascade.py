@@ -15,10 +15,12 @@ from authsvc.keys import cascade as key_cascade
 from authsvc.revocation import descendants
 from authsvc.revocation.descendants import Descendants, MoreDescendants
 from authsvc.rpc.confirmation import CASCADE_KEYS, CASCADE_SESSIONS
+from authsvc.store.pool import Database
 from authsvc.v1 import audit_service_pb2, resources_pb2
-from tests.conftest import Client, Clock, Service
+from tests.conftest import BRIEFLY, Client, Clock, Patience, Service, serving
 from tests.faults.load import reason_of
 from tests.keys.test_revocation_at_once import held_chain
+from tests.revocation.test_barrier import register, two_workers
 from tests.rpc.refusal import refused
 from tests.rpc.test_revoke import PRECONDITION, REVOKED, code_of, make
 
@@ -461,6 +463,33 @@ async def test_contacts_of_what_ends_are_told(service: Service, database_url: st
         await connection.close()
     assert json.loads(told["contacts"]) == [contact]
     assert json.loads(told["details"])["revoked_with_key_id"] == root.key.key_id
+
+
+async def test_every_worker_refuses_from_the_answer_on(database_url: str) -> None:
+    """Also the one that was not asked, and that has all of it in memory."""
+    async with two_workers(database_url) as (one, other):
+        root, by_root = await manager(one)
+        child = await create(by_root)
+        opened = await by_root.CreateSession(owner_id="acme")
+        assert await code_of(other, child.key_string) == "VALID"
+        assert await session_code(other, opened.session_token) == "VALID"
+        await cascade(one.admin, root.key.key_id)
+        assert await code_of(other, child.key_string) == "REVOKED"
+        assert await session_code(other, opened.session_token) == "REVOKED"
+
+
+async def test_a_repeated_cascade_waits_for_the_rest(database_url: str, patience: Patience) -> None:
+    """Also if nothing is left to do: "already revoked" means that every worker refuses all of it."""
+    async with serving(database_url, None, stopwatch=patience.stopwatch) as service:
+        root, by_root = await manager(service)
+        child = await create(by_root)
+        async with Database.open(database_url) as database:
+            await register(database)
+            for _ in range(2):
+                with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "WORKERS_UNCONFIRMED"):
+                    call = service.admin.RevokeKey(key_id=root.key.key_id, cascade=True, timeout=BRIEFLY)
+                    await patience.ends(call)
+                assert await code_of(service, child.key_string) == "REVOKED"
 
 
 async def test_two_cascades_at_once(service: Service) -> None:

@@ -71,7 +71,10 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     AUDIT_ACTION_KEY_REVOKED: _AuditAction.ValueType  # 4
     """A key was revoked, or its revocation was scheduled. Details: `revoke_time`,
     `reason`. If it was reported as leaked, `cause` is `LEAKED`, and `place` is what
-    the report says of where it was found.
+    the report says of where it was found. If it was revoked with the key that created
+    it, directly or not, `cause` is `CREATOR_REVOKED`, and `revoked_with_key_id` is that
+    key, whose own event has `cascade_keys` and `cascade_sessions`, the numbers of what
+    has ended with it.
     """
     AUDIT_ACTION_KEY_DELETED: _AuditAction.ValueType  # 5
     """A key was deleted."""
@@ -84,7 +87,8 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     """
     AUDIT_ACTION_SESSION_REVOKED: _AuditAction.ValueType  # 8
     """One device was logged out. If its token was reported as leaked: `reason`, `cause`
-    and `place`, as of a key.
+    and `place`, as of a key. If it was ended with the key that created it: `reason`,
+    `cause` and `revoked_with_key_id`.
     """
     AUDIT_ACTION_OWNER_SESSIONS_REVOKED: _AuditAction.ValueType  # 9
     """All devices of an owner were logged out. Details: `count` of the sessions that
@@ -170,7 +174,10 @@ key.
 AUDIT_ACTION_KEY_REVOKED: AuditAction.ValueType  # 4
 """A key was revoked, or its revocation was scheduled. Details: `revoke_time`,
 `reason`. If it was reported as leaked, `cause` is `LEAKED`, and `place` is what
-the report says of where it was found.
+the report says of where it was found. If it was revoked with the key that created
+it, directly or not, `cause` is `CREATOR_REVOKED`, and `revoked_with_key_id` is that
+key, whose own event has `cascade_keys` and `cascade_sessions`, the numbers of what
+has ended with it.
 """
 AUDIT_ACTION_KEY_DELETED: AuditAction.ValueType  # 5
 """A key was deleted."""
@@ -183,7 +190,8 @@ annotations `signed-in-as`, `oidc-issuer` and `oidc-subject` of the session,
 """
 AUDIT_ACTION_SESSION_REVOKED: AuditAction.ValueType  # 8
 """One device was logged out. If its token was reported as leaked: `reason`, `cause`
-and `place`, as of a key.
+and `place`, as of a key. If it was ended with the key that created it: `reason`,
+`cause` and `revoked_with_key_id`.
 """
 AUDIT_ACTION_OWNER_SESSIONS_REVOKED: AuditAction.ValueType  # 9
 """All devices of an owner were logged out. Details: `count` of the sessions that
