@@ -18,6 +18,7 @@ from authsvc.cli.audit import audit
 from authsvc.cli.bootstrap import bootstrap
 from authsvc.cli.key_holders import report_leaked, revoke_self, rotate_self
 from authsvc.cli.key_pauses import disable, enable
+from authsvc.cli.key_usage import preview_revocation, rotation_status, usage
 from authsvc.cli.keys import keys
 from authsvc.cli.migrate import check_options, migrate
 from authsvc.cli.notifications import notifications
@@ -49,6 +50,8 @@ app.command(bootstrap)
 app.command(service.settings)
 for command in (disable, enable, revoke_self, rotate_self, report_leaked):
     keys.command(command)
+for shown in (usage, preview_revocation, rotation_status):
+    keys.command(shown)
 app.command(keys)
 app.command(sessions)
 app.command(policies)

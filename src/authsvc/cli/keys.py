@@ -147,6 +147,7 @@ async def revoke(
     *,
     reason: str = "",
     revoke_in: Annotated[Duration, Parameter(name="--in")] = None,
+    etag: str = "",
     allow_last_administrator: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Revoke a key permanently, now or later.
@@ -159,11 +160,13 @@ async def revoke(
         The reason, for people who read the list later.
     revoke_in
         How much longer the key works, for instance 24h.
+    etag
+        The etag that `authsvc keys preview-revocation` has shown: revoke only if that is still true.
     allow_last_administrator
         Revoke even the last administrator key; only `authsvc bootstrap` can create another then.
     """
     request = pb.RevokeKeyRequest(
-        key_id=key_id, reason=reason, allow_last_administrator=allow_last_administrator
+        key_id=key_id, reason=reason, etag=etag, allow_last_administrator=allow_last_administrator
     )
     if revoke_in is not None:
         request.revoke_in.FromTimedelta(revoke_in)
@@ -177,7 +180,12 @@ async def revoke(
 
 @keys.command
 async def rotate(
-    key_id: str, *, grace: Duration = None, request_id: RequestId = "", seal_to: SealTo = ""
+    key_id: str,
+    *,
+    grace: Duration = None,
+    end_grace_when_unused_for: Duration = None,
+    request_id: RequestId = "",
+    seal_to: SealTo = "",
 ) -> None:
     """Replace a key with a new one and print the new key string, which is never shown again.
 
@@ -187,10 +195,14 @@ async def rotate(
         The id of the key to replace.
     grace
         How much longer the old key works, for instance 24h.
+    end_grace_when_unused_for
+        End the grace period when the old key was not used for so long, for instance 2h.
     """
     request = pb.RotateKeyRequest(key_id=key_id, request_id=request_id)
     if grace is not None:
         request.grace_period.FromTimedelta(grace)
+    if end_grace_when_unused_for is not None:
+        request.end_grace_when_unused_for.FromTimedelta(end_grace_when_unused_for)
     await mint(request, seal_to)
 
 
