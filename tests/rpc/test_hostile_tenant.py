@@ -40,7 +40,6 @@ _WORDS = {
     "display_name",
     "email",
     "environment",
-    "etag",
     "event_types",
     "first_day",
     "instance",

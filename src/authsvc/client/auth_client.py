@@ -16,13 +16,7 @@ from authsvc.client.hold_state import HoldState
 from authsvc.client.holding import Holding
 from authsvc.client.memory import Memory
 from authsvc.client.own_key import Metadata, OwnKey
-from authsvc.client.questions import (
-    about_key,
-    about_session,
-    key_request,
-    not_found,
-    session_request,
-)
+from authsvc.client.questions import about_key, about_session, key_request, not_found, session_request
 from authsvc.client.scopes import Scopes
 from authsvc.client.verdict import Verdict
 from authsvc.v1 import key_service_pb2 as key_pb

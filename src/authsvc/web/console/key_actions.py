@@ -12,6 +12,7 @@ from authsvc.web.console.key_show import get_key
 from authsvc.web.console.key_state import is_in_use, is_revoked
 from authsvc.web.console.page_request import PageRequest
 from authsvc.web.console.problem import Problem
+from authsvc.web.console.usage import preview_of
 
 # By the value of the choice.
 _WHEN = {
@@ -25,7 +26,7 @@ _WHEN = {
 async def ask_revoke(request: PageRequest) -> Response:
     """Ask whether a key is to be revoked, with what that would end."""
     request.require("keys:write")
-    return _revoke_page(request, await get_key(request))
+    return await _revoke_page(request, await get_key(request))
 
 
 async def revoke(request: PageRequest) -> Response:
@@ -33,15 +34,15 @@ async def revoke(request: PageRequest) -> Response:
     key, form = await get_key(request), request.form
     if is_in_use(key, request.parts.clock()) and not _names(form("typed"), key):
         unnamed = Problem(grpc.StatusCode.INVALID_ARGUMENT, "NOT_NAMED", fields={"typed": ""})
-        return _revoke_page(request, key, unnamed)
-    asked = pb.RevokeKeyRequest(key_id=key.key_id, reason=form("reason"))
+        return await _revoke_page(request, key, unnamed)
+    asked = pb.RevokeKeyRequest(key_id=key.key_id, reason=form("reason"), etag=form("etag"))
     asked.revoke_in.FromTimedelta(_WHEN.get(form("when"), timedelta()))
     try:
         await request.call("KeyService/RevokeKey", asked, Key)
     except Problem as problem:
         if problem.ends_session:
             raise
-        return _revoke_page(request, key, problem)
+        return await _revoke_page(request, await get_key(request), problem)
     return request.go_on(f"/keys/{key.key_id}", "scheduled" if asked.revoke_in.seconds else "revoked")
 
 
@@ -64,14 +65,16 @@ def _names(typed: str, key: Key) -> bool:
     return unicodedata.normalize("NFC", typed) in (key.display_name, key.key_prefix)
 
 
-def _revoke_page(request: PageRequest, key: Key, problem: Problem | None = None) -> Response:
+async def _revoke_page(request: PageRequest, key: Key, problem: Problem | None = None) -> Response:
+    is_over = is_revoked(key)
     return request.page(
         "revoke_key.html",
         problem.http_status if problem else 200,
         section="keys",
         key=key,
         in_use=is_in_use(key, request.parts.clock()),
-        is_revoked=is_revoked(key),
+        is_revoked=is_over,
+        preview=None if is_over else await preview_of(request, key.key_id),
         when=list(_WHEN),
         form=request.form,
         problem=problem,
