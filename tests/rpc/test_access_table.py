@@ -55,6 +55,8 @@ class Target:
     token: str
     webhook_id: str
     delivery_id: str
+    # Only reads are about it.
+    rotated_key_id: str = ""
 
 
 class Row(NamedTuple):
@@ -106,6 +108,10 @@ ROWS = {
         certified="FAILED_PRECONDITION CREDENTIAL_REQUIRED",
     ),
     "VerifyToken": Row(lambda at: {"token": at.token, "audience": AUDIENCE}, NO_VERDICT),
+    "GetKeyUsage": Row(lambda at: {"key_id": at.key_id}, NO_KEY),
+    "PreviewRevocation": Row(lambda at: {"key_id": at.key_id}, NO_KEY),
+    "GetRotationStatus": Row(lambda at: {"key_id": at.rotated_key_id}, NO_KEY),
+    "PreviewAllowedNetworks": Row(lambda at: {"key_id": at.key_id}, NO_KEY),
     "CreateSession": Row(lambda _: {"owner_id": OWNER}, DENIED),
     "VerifySession": Row(lambda at: {"session_token": at.session_token}, NO_VERDICT),
     "GetSession": Row(lambda at: {"session_id": at.session_id}, NO_SESSION),
@@ -274,6 +280,9 @@ async def target(service: Service) -> Target:
     await admin.RevokeKey(key_id=revoked.key.key_id)
     session = await admin.CreateSession(owner_id=OWNER)
     disabled = await disabled_key(admin, OWNER)
+    rotated = await admin.RotateKey(
+        key_id=(await admin.CreateKey(owner_id=OWNER, display_name="x")).key.key_id
+    )
     return Target(
         key.key.key_id,
         key.key_string,
@@ -283,6 +292,7 @@ async def target(service: Service) -> Target:
         session.session_token,
         await token_of(service, admin, OWNER),
         *(await delivery_of(service, OWNER)),
+        rotated_key_id=rotated.key.key_id,
     )
 
 

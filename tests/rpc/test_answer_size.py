@@ -5,6 +5,7 @@ Each list is read to its end with the largest items that validation accepts, mos
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from math import inf
 from typing import Any
 from unittest import mock
@@ -80,6 +81,11 @@ _COPY_EVENT = """
       FROM authsvc.audit_events e, generate_series(1, $3::int) AS n WHERE event_id = $1
 """
 
+_INSERT_USAGE = """
+    INSERT INTO authsvc.key_usage (key_id, owner_id, day, verifier_id, network, program, uses, last_use_time)
+    SELECT $1, '', current_date, repeat($2, 512), '', n || repeat($2, 40), 1, now()
+      FROM generate_series(1, $3::int) AS n
+"""
 _COPY_WEBHOOK = """
     INSERT INTO authsvc.webhooks SELECT (jsonb_populate_record(w, jsonb_build_object(
         'webhook_id', 'whk_' || lpad(n::text, 26, '0'), 'creator_id', repeat($2, 512)))).*
@@ -160,6 +166,16 @@ async def test_list_audit_events(service: Service, database_url: str) -> None:
     events = await read(service.admin.ListAuditEvents, "events", owner_id=OWNER)
     assert [event.position for event in events] == list(range(150, 0, -1))
     assert sum(event.ByteSize() for event in events) > CLIENT_BYTES
+
+
+async def test_usage(service: Service, database_url: str) -> None:
+    """All rows of the longest callers are on some page."""
+    made = await service.admin.CreateKey(owner_id=OWNER, display_name="x")
+    await copies(database_url, _INSERT_USAGE, made.key.key_id, 1500)
+    today, key_id = service.clock.now.date(), made.key.key_id
+    days = {"first_day": f"{today - timedelta(days=200)}", "last_day": f"{today + timedelta(days=199)}"}
+    rows = await read(service.admin.GetKeyUsage, "usage", key_id=key_id, **days)
+    assert sorted(int(row.program.rstrip(WIDE)) for row in rows) == list(range(1, 1501))
 
 
 async def test_list_webhooks(service: Service, database_url: str) -> None:
@@ -493,6 +509,16 @@ _VALUES = {
     "ListScopesResponse.scopes": 1000 + len(OWN_SCOPES),
     "Scope.name": 64,
     "Scope.description": 500 * 4,
+    "KeyUsage.day": 10,
+    "KeyUsage.verifier_id": _CALLER,
+    "KeyUsage.network": 64,
+    "KeyUsage.program": 128 * 4,
+    "PreviewRevocationResponse.users": 100,
+    "PreviewRevocationResponse.successor_key_id": 64,
+    "PreviewRevocationResponse.etag": 64,
+    "GetRotationStatusResponse.old_key_users": 100,
+    "PreviewAllowedNetworksResponse.refused_networks": 100,
+    "RefusedNetwork.network": 64,
     "BatchVerifyKeysResponse.responses": 100,
     "Webhook.owner_id": 128,
     "Webhook.creator_id": _CALLER,
@@ -526,6 +552,8 @@ _LIKE = {
     "ListAuditEventsResponse.next_page_token": "ListAuditEventsRequest.page_token",
     "ListWebhooksResponse.next_page_token": "ListWebhooksRequest.page_token",
     "ListWebhookDeliveriesResponse.next_page_token": "ListWebhookDeliveriesRequest.page_token",
+    "GetKeyUsageResponse.next_page_token": "GetKeyUsageRequest.page_token",
+    "KeyUsage.verifier_name": "Key.display_name",
 }
 # Lists of any length, which `answer_size` cuts, and the test that reads such a list to its end.
 _CUT = {
@@ -534,6 +562,7 @@ _CUT = {
     "ListAuditEventsResponse.events": test_list_audit_events,
     "ListWebhooksResponse.webhooks": test_list_webhooks,
     "ListWebhookDeliveriesResponse.deliveries": test_list_webhook_deliveries,
+    "GetKeyUsageResponse.usage": test_usage,
     "BatchRevokeKeysResponse.keys": test_revoke_an_owner,
     "ReplicaStatus.workers": test_replica_status,
     "ReplicaStatus.clients": test_client_status,

@@ -57,6 +57,10 @@ def test_every_rpc_names_its_scope() -> None:
         "VerifyToken": "keys:verify",
         "BatchVerifyKeys": "keys:verify",
         "LookupKey": "keys:read",
+        "GetKeyUsage": "keys:read",
+        "PreviewRevocation": "keys:read",
+        "GetRotationStatus": "keys:read",
+        "PreviewAllowedNetworks": "keys:read",
     }
 
 

@@ -9,16 +9,15 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from authsvc.app.use_cases import grace_margin
-from authsvc.config.settings import Settings
+from authsvc.config.settings import load_settings
 from authsvc.v1 import audit_service_pb2 as audit_pb
-from authsvc.v1 import key_service_pb2 as pb
 from tests.conftest import Clock, Service, serving
 from tests.rpc.refusal import refused
 from tests.rpc.test_revoke import code_of, make
 
 PRECONDITION, INVALID = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT
 DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
-MARGIN = grace_margin(Settings())
+MARGIN = grace_margin(load_settings())
 
 
 async def rotate(service: Service, old: Any, *, wait: timedelta | None = HOUR, **fields: Any) -> Any:
@@ -131,10 +130,10 @@ async def test_what_keeps_a_grace_period(service: Service, clock: Clock, obstacl
         case "disabled":
             await service.admin.DisableKey(key_id=new_id)
         case "expired":
-            update = pb.UpdateKeyRequest(key={"key_id": new_id})
-            update.key.expire_time.FromDatetime(clock.now + HOUR)
-            update.update_mask.paths.append("expire_time")
-            await service.admin.UpdateKey(update)
+            await service.admin.UpdateKey(
+                key={"key_id": new_id, "expire_time": clock.now + HOUR},
+                update_mask={"paths": ["expire_time"]},
+            )
         case "moved":
             await service.admin.RevokeKey(key_id=old.key.key_id, revoke_in=3 * DAY, reason="mine")
         case "replaced":

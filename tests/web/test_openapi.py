@@ -128,12 +128,16 @@ async def test_answers_are_as_described(service: Service, known: dict[str, Any])
     await asked("KeyService/VerifyToken", token=token, audience="orders", clientIp="192.0.2.1")
     await service.flush()
     await asked("KeyService/GetKey", keyId=key_id)
+    await asked("KeyService/GetKeyUsage", keyId=key_id, groupBy=["USAGE_GROUP_DAY"], firstDay="2026-11-01")
+    await asked("KeyService/PreviewRevocation", keyId=key_id, days=1)
+    await asked("KeyService/PreviewAllowedNetworks", keyId=key_id, allowedNetworks=["198.51.100.0/24"])
     await asked("KeyService/UpdateKey", key={"keyId": key_id, "displayName": "New"}, updateMask="displayName")
     await asked(
         "KeyService/DisableKey", keyId=key_id, disabledUntil="2100-01-01T00:00:00Z", reason="a reason"
     )
     await asked("KeyService/EnableKey", keyId=key_id)
     rotated = await asked("KeyService/RotateKey", keyId=key_id, gracePeriod="0s")
+    await asked("KeyService/GetRotationStatus", keyId=key_id)
     await asked("KeyService/RevokeKey", keyId=rotated.key.key_id, reason="a reason")
     more = [(await asked("KeyService/CreateKey", **new)).key.key_id for _ in range(2)]
     await asked("KeyService/BatchRevokeKeys", keyIds=more)

@@ -19,6 +19,7 @@ from authsvc.cli.bootstrap import bootstrap
 from authsvc.cli.key_holders import report_leaked, revoke_self, rotate_self
 from authsvc.cli.key_import import import_
 from authsvc.cli.key_pauses import disable, enable
+from authsvc.cli.key_usage import preview_revocation, rotation_status, usage
 from authsvc.cli.keys import keys
 from authsvc.cli.migrate import check_options, migrate
 from authsvc.cli.notifications import notifications
@@ -51,6 +52,8 @@ app.command(service.settings)
 for command in (disable, enable, revoke_self, rotate_self, report_leaked):
     keys.command(command)
 keys.command(import_, name="import")
+for shown in (usage, preview_revocation, rotation_status):
+    keys.command(shown)
 app.command(keys)
 app.command(sessions)
 app.command(policies)

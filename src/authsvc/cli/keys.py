@@ -159,6 +159,7 @@ async def revoke(
     reason: str = "",
     revoke_in: Annotated[Duration, Parameter(name="--in")] = None,
     cascade: Annotated[bool, Parameter(negative="")] = False,
+    etag: str = "",
     allow_last_administrator: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Revoke a key permanently, now or later.
@@ -173,12 +174,15 @@ async def revoke(
         How much longer the key works, for instance 24h.
     cascade
         Also revoke every key and session that it created, what these created, and so on.
+    etag
+        The etag that `authsvc keys preview-revocation` has shown: revoke only if that is still true.
     allow_last_administrator
         Revoke even the last administrator key; only `authsvc bootstrap` can create another then.
     """
     request = pb.RevokeKeyRequest(
         key_id=key_id,
         reason=reason,
+        etag=etag,
         allow_last_administrator=allow_last_administrator,
         cascade=cascade,
     )
@@ -196,7 +200,12 @@ async def revoke(
 
 @keys.command
 async def rotate(
-    key_id: str, *, grace: Duration = None, request_id: RequestId = "", seal_to: SealTo = ""
+    key_id: str,
+    *,
+    grace: Duration = None,
+    end_grace_when_unused_for: Duration = None,
+    request_id: RequestId = "",
+    seal_to: SealTo = "",
 ) -> None:
     """Replace a key with a new one and print the new key string, which is never shown again.
 
@@ -206,10 +215,14 @@ async def rotate(
         The id of the key to replace.
     grace
         How much longer the old key works, for instance 24h.
+    end_grace_when_unused_for
+        End the grace period when the old key was not used for so long, for instance 2h.
     """
     request = pb.RotateKeyRequest(key_id=key_id, request_id=request_id)
     if grace is not None:
         request.grace_period.FromTimedelta(grace)
+    if end_grace_when_unused_for is not None:
+        request.end_grace_when_unused_for.FromTimedelta(end_grace_when_unused_for)
     await mint(request, seal_to)
 
 

@@ -17,7 +17,7 @@ from authsvc.client.hold_state import HoldState
 from authsvc.client.holding import Holding
 from authsvc.client.memory import Memory
 from authsvc.client.own_key import Metadata, OwnKey
-from authsvc.client.questions import about_key, about_session, not_found
+from authsvc.client.questions import about_key, about_session, key_request, not_found, session_request
 from authsvc.client.scopes import Scopes
 from authsvc.client.verdict import Verdict
 from authsvc.v1 import key_service_pb2 as key_pb
@@ -131,6 +131,7 @@ class AuthClient(DerivedTokens):
         key_string: str,
         required_scopes: Scopes = (),
         client_ip: str = "",
+        user_agent: str = "",
         *,
         any_of_scopes: Scopes = (),
         cost: int | None = None,
@@ -139,20 +140,18 @@ class AuthClient(DerivedTokens):
         """Return the verdict on a presented key string. A VALID verdict counts as a use (rule 23).
 
         Whitespace around it is ignored. The key must have all of `required_scopes`, and one of
-        `any_of_scopes` unless that is empty. `client_ip` is the address that presented the key; a value that
-        is not an address is ignored. `cost` is taken from its rate limits, 1 if None. `deadline` overrides
-        that of the client. Raises Unavailable if the key cannot be verified right now, and Refused if authsvc
-        refuses the request.
+        `any_of_scopes` unless that is empty. `client_ip` and `user_agent` are those of who presented the key;
+        a value that is not an address is ignored. `cost` is taken from its rate limits, 1 if None. `deadline`
+        overrides that of the client. Raises Unavailable if the key cannot be verified right now, and Refused
+        if authsvc refuses the request.
         """
         ends, key_string = self._ends(deadline), key_string.strip()
-        question = about_key(required_scopes, client_ip, any_of_scopes)
+        question = about_key(required_scopes, client_ip, any_of_scopes, user_agent)
         if (known := self._recall(question, key_string)) is not None:
             return known
         if (held := await self._look_up(question, key_string, ends)) is not None:
             return held
-        request = key_pb.VerifyKeyRequest(key_string=key_string, client_ip=question.client_ip, cost=cost)
-        request.required_scopes.extend(question.required_scopes)
-        request.any_of_scopes.extend(question.any_of_scopes)
+        request = key_request(question, key_string, cost)
 
         async def ask(on: Connection, metadata: Metadata, timeout: float) -> key_pb.VerifyKeyResponse:
             return await on.verify_key(request, metadata=metadata, timeout=timeout)
@@ -160,13 +159,19 @@ class AuthClient(DerivedTokens):
         return verdict.of_key(await self._answered(ask, ends), tuple(question.any_of_scopes))
 
     def verify_key_now(
-        self, key_string: str, required_scopes: Scopes = (), client_ip: str = "", any_of_scopes: Scopes = ()
+        self,
+        key_string: str,
+        required_scopes: Scopes = (),
+        client_ip: str = "",
+        any_of_scopes: Scopes = (),
+        user_agent: str = "",
     ) -> Verdict | None:
         """Return the verdict of `verify_key` from memory; None if that has to ask authsvc.
 
         For code without an event loop, in any thread. Without `hold`, it knows only what cannot be a key.
         """
-        return self._recall(about_key(required_scopes, client_ip, any_of_scopes), key_string.strip())
+        question = about_key(required_scopes, client_ip, any_of_scopes, user_agent)
+        return self._recall(question, key_string.strip())
 
     async def verify_session(
         self,
@@ -193,14 +198,7 @@ class AuthClient(DerivedTokens):
             return known
         if (held := await self._look_up(question, session_token, ends)) is not None:
             return held
-        request = session_pb.VerifySessionRequest(
-            session_token=session_token,
-            required_scopes=question.required_scopes,
-            client_ip=question.client_ip,
-            user_agent=question.user_agent,
-            client_hints=hints,
-            any_of_scopes=question.any_of_scopes,
-        )
+        request = session_request(question, session_token, hints)
 
         async def ask(on: Connection, metadata: Metadata, timeout: float) -> session_pb.VerifySessionResponse:
             return await on.verify_session(request, metadata=metadata, timeout=timeout)

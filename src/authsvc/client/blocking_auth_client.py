@@ -90,6 +90,7 @@ class BlockingAuthClient:
         key_string: str,
         required_scopes: Scopes = (),
         client_ip: str = "",
+        user_agent: str = "",
         *,
         any_of_scopes: Scopes = (),
         cost: int | None = None,
@@ -99,11 +100,17 @@ class BlockingAuthClient:
 
         With `hold`, a key that is known is answered in the calling thread.
         """
-        known = self._client.verify_key_now(key_string, required_scopes, client_ip, any_of_scopes)
+        known = self._client.verify_key_now(key_string, required_scopes, client_ip, any_of_scopes, user_agent)
         if known is not None:
             return known
         question = self._client.verify_key(
-            key_string, required_scopes, client_ip, any_of_scopes=any_of_scopes, cost=cost, deadline=deadline
+            key_string,
+            required_scopes,
+            client_ip,
+            user_agent,
+            any_of_scopes=any_of_scopes,
+            cost=cost,
+            deadline=deadline,
         )
         return self._answer(question, deadline)
 
@@ -157,10 +164,15 @@ class BlockingAuthClient:
         return self._answer(question, deadline)
 
     def verify_key_now(
-        self, key_string: str, required_scopes: Scopes = (), client_ip: str = "", any_of_scopes: Scopes = ()
+        self,
+        key_string: str,
+        required_scopes: Scopes = (),
+        client_ip: str = "",
+        any_of_scopes: Scopes = (),
+        user_agent: str = "",
     ) -> Verdict | None:
         """Return the verdict from memory; None if `verify_key` has to ask authsvc. Never blocks."""
-        return self._client.verify_key_now(key_string, required_scopes, client_ip, any_of_scopes)
+        return self._client.verify_key_now(key_string, required_scopes, client_ip, any_of_scopes, user_agent)
 
     def verify_session_now(
         self,

@@ -7,6 +7,7 @@ from authsvc.client.auth_client import AuthClient
 from authsvc.client.blocking_auth_client import BlockingAuthClient
 from authsvc.client.presented import type_of
 from authsvc.client.verdict import CredentialType, Verdict
+from authsvc.model.user_agent import of_a_user
 
 Headers = Iterable[tuple[str, str | bytes]]
 
@@ -28,20 +29,22 @@ class Question(NamedTuple):
     def ask(self, client: AuthClient | BlockingAuthClient, deadline: float) -> Awaitable[Verdict] | Verdict:
         """Return the verdict, which has to be awaited if it is of an `AuthClient`."""
         if type_of(self.credential) is CredentialType.KEY:
-            return client.verify_key(self.credential, self.scopes, self.client_ip, deadline=deadline)
+            # Also that of gRPC libraries, which is the program here.
+            agent = _user_agent(self.headers)
+            return client.verify_key(self.credential, self.scopes, self.client_ip, agent, deadline=deadline)
         return client.verify_session(
             self.credential,
             self.scopes,
             self.client_ip,
-            _user_agent(self.headers),
+            of_a_user(_user_agent(self.headers)),
             headers=self.headers,
             deadline=deadline,
         )
 
 
 def _user_agent(headers: Headers) -> str:
-    """Return the user agent of the user; "" for that of gRPC, which would be shown as the user's device."""
+    """Return the user agent in headers; "" without one."""
     for name, value in headers:
-        if name == "user-agent" and isinstance(value, str) and "grpc-" not in value:
+        if name == "user-agent" and isinstance(value, str):
             return value
     return ""

@@ -7,13 +7,19 @@ from authsvc.model.client_hints import ClientHints
 from authsvc.model.credential import CredentialKind
 from authsvc.model.memo import remembered
 from authsvc.v1 import session_service_pb2 as pb
+from authsvc.v1.key_service_pb2 import VerifyKeyRequest
 from authsvc.verify.question import Question
 
 _TYPES = {kind: CredentialType[kind.name] for kind in CredentialKind}
 
 
-def about_key(required_scopes: Scopes, client_ip: str, any_of_scopes: Scopes = ()) -> Question:
+def about_key(
+    required_scopes: Scopes, client_ip: str, any_of_scopes: Scopes = (), user_agent: str = ""
+) -> Question:
     """Return the question about a key. Raise ValueError for an invalid scope."""
+    if user_agent:
+        agent = client_info.user_agent(user_agent)
+        return about_key(required_scopes, client_ip, any_of_scopes)._replace(user_agent=agent)
     if any_of_scopes:
         return about_key(required_scopes, client_ip)._replace(any_of_scopes=scopes_of(any_of_scopes))
     scopes = (required_scopes,) if isinstance(required_scopes, str) else tuple(required_scopes)
@@ -51,6 +57,30 @@ def about_session(
 def _about_session(client_ip: str, user_agent: str, *scopes: str) -> Question:
     address, agent = client_info.address(client_ip), client_info.user_agent(user_agent)
     return Question(CredentialKind.SESSION, None, scopes_of(scopes), address, agent)
+
+
+def key_request(question: Question, key_string: str, cost: int | None = None) -> VerifyKeyRequest:
+    """Return a question about a key as it is asked."""
+    request = VerifyKeyRequest(
+        key_string=key_string, client_ip=question.client_ip, user_agent=question.user_agent, cost=cost
+    )
+    request.required_scopes.extend(question.required_scopes)
+    request.any_of_scopes.extend(question.any_of_scopes)
+    return request
+
+
+def session_request(
+    question: Question, session_token: str, hints: pb.ClientHints | None
+) -> pb.VerifySessionRequest:
+    """Return a question about a session as it is asked."""
+    return pb.VerifySessionRequest(
+        session_token=session_token,
+        required_scopes=question.required_scopes,
+        client_ip=question.client_ip,
+        user_agent=question.user_agent,
+        client_hints=hints,
+        any_of_scopes=question.any_of_scopes,
+    )
 
 
 def not_found(question: Question) -> Verdict:

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from authsvc.model.address import MAX_ADDRESS_LENGTH, read
+from authsvc.model.key_string import redact
 from authsvc.model.memo import remembered
 from authsvc.model.text import fault
 from authsvc.model.use import noted
@@ -60,7 +61,7 @@ def program_of(user_agent: str) -> str:
     Of a browser, the product that is its own. The result of a result is the same. Nothing else of the user
     agent is kept, since clients put all kinds of texts there.
     """
-    text = _BLANK.sub(" ", noted(user_agent)).strip()
+    text = _BLANK.sub(" ", redact(noted(user_agent))).strip()
     agent = UserAgent.read(text)
     found = _of_browser(agent) if agent.is_browser else agent.named()
     if found is None:

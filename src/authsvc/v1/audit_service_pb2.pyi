@@ -427,7 +427,8 @@ class AuditEvent(_message.Message):
     actor_id: _builtins.str
     """Who performed the action: the id of the calling key or session; otherwise the
     name of the caller's certificate (its SPIFFE id or subject), or `anonymous`.
-    For an action of the service itself: `bootstrap` or `retention`.
+    For an action of the service itself: `bootstrap`, `retention`, or `rotation`, which
+    ends the grace period of a key that is not used any more.
     """
     owner_id: _builtins.str
     """The owner that the event belongs to: the owner of the target. For REFUSED, the

@@ -13,6 +13,7 @@ from authsvc.web.console.key_show import get_key
 from authsvc.web.console.key_state import is_in_use, is_revoked
 from authsvc.web.console.page_request import PageRequest
 from authsvc.web.console.problem import Problem
+from authsvc.web.console.usage import preview_of
 
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 # By the value of the choice.
@@ -40,7 +41,9 @@ async def revoke(request: PageRequest) -> Response:
     key, form = await get_key(request), request.form
     if is_in_use(key, request.parts.clock()) and not _names(form("typed"), key):
         return await _revoke_page(request, key, Problem(_INVALID, "NOT_NAMED", fields={"typed": ""}))
-    asked = pb.RevokeKeyRequest(key_id=key.key_id, reason=form("reason"), cascade=bool(form("cascade")))
+    asked = pb.RevokeKeyRequest(
+        key_id=key.key_id, reason=form("reason"), cascade=bool(form("cascade")), etag=form("etag")
+    )
     asked.revoke_in.FromTimedelta(_WHEN.get(form("when"), timedelta()))
     if asked.cascade and asked.revoke_in.seconds:
         return await _revoke_page(request, key, Problem(_INVALID, "CASCADE_LATER", fields={"cascade": ""}))
@@ -49,7 +52,7 @@ async def revoke(request: PageRequest) -> Response:
     except Problem as problem:
         if problem.ends_session:
             raise
-        return await _revoke_page(request, key, problem)
+        return await _revoke_page(request, await get_key(request), problem)
     return request.go_on(f"/keys/{key.key_id}", "scheduled" if asked.revoke_in.seconds else "revoked")
 
 
@@ -81,15 +84,17 @@ async def _created(request: PageRequest, key: Key) -> int:
 
 async def _revoke_page(request: PageRequest, key: Key, problem: Problem | None = None) -> Response:
     created = await _created(request, key)
+    is_over = is_revoked(key)
     return request.page(
         "revoke_key.html",
         problem.http_status if problem else 200,
         section="keys",
         key=key,
         in_use=is_in_use(key, request.parts.clock()),
-        is_revoked=is_revoked(key),
         created=created,
         may_have_created=bool(created) or not _CREATES.isdisjoint(key.scopes),
+        is_revoked=is_over,
+        preview=None if is_over else await preview_of(request, key.key_id),
         when=list(_WHEN),
         form=request.form,
         problem=problem,

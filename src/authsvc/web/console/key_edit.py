@@ -25,6 +25,7 @@ from authsvc.web.console.problem import Problem
 from authsvc.web.console.rate_limits import FIELD as LIMITS
 from authsvc.web.console.scope_choice import ScopeChoice, scope_choice
 from authsvc.web.console.staleness import etag_for, is_stale
+from authsvc.web.console.usage import confirmation, require_confirmation, shown_refusals
 
 # The names of fields, by what they are called in the form.
 _LABELS = {
@@ -53,6 +54,8 @@ async def edit(request: PageRequest) -> Response:
         return await _form(request, key, draft, choice)
     try:
         asked = _update(request, key, draft)
+        if NETWORKS in asked.update_mask.paths:
+            await require_confirmation(request, draft.networks, key_id=key.key_id)
         if asked.update_mask.paths:
             await request.call("KeyService/UpdateKey", asked, Key)
     except Problem as problem:
@@ -122,5 +125,7 @@ async def _form(
         can_edit=edits != KeyEdits.KEY_EDITS_NONE,
         can_edit_all=edits == KeyEdits.KEY_EDITS_ALL,
         choices=[KEEP, NEVER],
+        refused_networks=await shown_refusals(request, problem, draft.networks, key_id=key.key_id),
+        networks_value=confirmation(draft.networks),
         problem=problem,
     )

@@ -6,6 +6,7 @@ from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1.resources_pb2 import Key
 from authsvc.web.console.key_state import actions_of, badge_of, hindrance, is_active, is_disabled, is_revoked
 from authsvc.web.console.page_request import PageRequest
+from authsvc.web.console.usage import usage_of
 
 
 async def get_key(request: PageRequest) -> Key:
@@ -19,6 +20,7 @@ async def get_key(request: PageRequest) -> Key:
 async def show(request: PageRequest) -> Response:
     """Show everything that is known of a key."""
     key = await get_key(request)
+    usage = await usage_of(request, key.key_id)
     return request.page(
         "key.html",
         section="keys",
@@ -29,6 +31,8 @@ async def show(request: PageRequest) -> Response:
         is_disabled=is_disabled(key),
         hindrance=hindrance(key, request),
         done=_done(request, key),
+        usage=usage.usage,
+        more_usage=bool(usage.next_page_token),
     )
 
 

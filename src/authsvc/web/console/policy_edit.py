@@ -23,6 +23,7 @@ from authsvc.web.console.policy_show import PATH, may_edit
 from authsvc.web.console.problem import Problem
 from authsvc.web.console.scope_choice import ScopeChoice, scope_choice
 from authsvc.web.console.staleness import etag_for, is_stale
+from authsvc.web.console.usage import confirmation, require_confirmation, shown_refusals
 
 # Of a change that switches keys off, which has to be confirmed.
 _KEYS_STOP = "KEYS_STOP"
@@ -45,6 +46,8 @@ async def edit(request: PageRequest) -> Response:
         asked = pb.UpdateOwnerPolicyRequest(policy=wanted)
         # A form without a change is sent all the same: it may wait for workers that have not confirmed yet.
         asked.update_mask.paths.extend(differing(policy, wanted) or ["keys_enabled"])
+        if "allowed_networks" in asked.update_mask.paths:
+            await require_confirmation(request, draft.networks, owner_id=request.owner)
         await request.call("OwnerPolicyService/UpdateOwnerPolicy", asked, pb.OwnerPolicy)
     except Problem as problem:
         if problem.ends_session:
@@ -110,5 +113,7 @@ async def _form(
         asks=asks,
         stopping=stopping,
         last_used=last_used,
+        refused_networks=await shown_refusals(request, problem, draft.networks, owner_id=request.owner),
+        networks_value=confirmation(draft.networks),
         problem=problem,
     )

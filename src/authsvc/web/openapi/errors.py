@@ -58,6 +58,7 @@ CODES: Mapping[str, tuple[int, Sequence[str]]] = {
             "KEY_EXPIRED",
             "KEY_LIFETIME_TOO_LONG",
             "KEY_NOT_REVOKED",
+            "KEY_NOT_ROTATED",
             "LAST_ADMINISTRATOR_KEY",
             "MAX_ACTIVE_KEYS",
             "MAX_WEBHOOKS",
