@@ -9,10 +9,12 @@ base64 and hexadecimal forms. The same goes for the secrets of webhooks.
 
 import asyncio
 import base64
+import hashlib
 import http.client
 import json
 import os
 import re
+import secrets
 import string
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
+import bcrypt
 import grpc
 import httpx
 import pytest
@@ -388,6 +391,7 @@ async def tell(story: Story, server: Server, url: str) -> None:
         await tell_web(story, call, admin)
         await tell_webhooks(call, admin, turned.key_string)
         await tell_sealed(story, call, admin)
+        await tell_imports(story, call, admin)
         left = await create()
         await call("VerifyKey", admin, key_string=left.key_string)
 
@@ -669,6 +673,41 @@ def tell_commands(story: Story, server: Server) -> None:
         story.note("commands", done.stdout, done.stderr)
 
 
+async def tell_imports(story: Story, call: Teller, admin: str) -> None:
+    """Import strings that were made elsewhere, which no log can tell by their form, and use them."""
+    salted, digested, own, unknown = (
+        story.learn(f"tok-{number}-{secrets.token_hex(3)}" + secrets.token_hex(26)[:51])
+        for number in range(4)
+    )
+    hashed = bcrypt.hashpw(salted.encode(), bcrypt.gensalt(4)).decode()
+    digests = [f"sha256:{hashlib.sha256(text.encode()).hexdigest()}" for text in (digested, own)]
+    keys = [
+        {"hash": hashed, "look_up_prefix": salted[:12], "display_name": "Old", "scopes": ["keys:read"]},
+        {"hash": digests[0], "display_name": "Old", "scopes": ["keys:read"]},
+        # The string itself, by mistake.
+        {"hash": unknown, "display_name": "Old"},
+        {"hash": hashed, "look_up_prefix": unknown, "display_name": "Old"},
+        {"hash": unknown, "look_up_prefix": unknown[:32], "display_name": " "},
+    ]
+    for text in (salted, digested, unknown):
+        await call("VerifyKey", admin, key_string=text)
+    for only_checked in (True, False, False):
+        await call("ImportKeys", admin, owner_id="acme", keys=keys, validate_only=only_checked)
+    await call("CreateKey", admin, owner_id="acme", display_name="Old", key_hash=unknown)
+    made = await call("CreateKey", admin, owner_id="acme", display_name="Old", key_hash=digests[1])
+    assert isinstance(made, pb.CreateKeyResponse)
+    story.key_strings.remove("")  # that of the answer
+    for _ in range(2):  # cold, then warm and revoked
+        for text in (salted, digested, own, unknown, salted[:-1], f"{digested}x"):
+            await call("VerifyKey", admin, key_string=text)
+            await call("BatchVerifyKeys", admin, requests=[{"key_string": text}, {"key_string": salted}])
+            await call("LookupKey", admin, key_string=text)
+            await call("ListKeys", f"Bearer {text}", owner_id="acme")
+            await call("ListKeys", f"Bearer {text}", f"Bearer {text}", owner_id="acme")
+            await call.check(admin, {"authorization": f"Bearer {text}"}, "/orders", {"scopes": "keys:read"})
+        await call("ReportLeakedKeys", leaks=[{"key_string": text} for text in (salted, digested, unknown)])
+
+
 async def tell_sealed(story: Story, call: Teller, admin: str) -> None:
     """Create and rotate sealed keys, use them, and put the private key into fields."""
     recipient = story.recipient
@@ -822,6 +861,7 @@ async def test_the_story_has_all_that_matters(story: Story) -> None:
     assert b"INSERT INTO authsvc.keys" in story.text("postgresql log")
     for action in (
         b"KEY_CREATED",
+        b"KEY_IMPORTED",
         b"KEY_ROTATED",
         b"OWNER_KEYS_REVOKED",
         b"SESSION_REVOKED",
