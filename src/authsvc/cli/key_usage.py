@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from authsvc.cli.call import first, notes, output, show, when
 from authsvc.cli.key_table import key_table
-from authsvc.cli.keys import service
+from authsvc.cli.minting import service
 from authsvc.cli.table import Table, table
 from authsvc.v1 import key_service_pb2 as pb
 
