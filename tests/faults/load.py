@@ -537,6 +537,7 @@ class Load:
             with suppress(_NotLet):
                 while not (over.is_set() or self._stopping):
                     late.append(await self.make(by=by, warm=False, **given))
+                    await asyncio.sleep(0.02)  # Others need the machine, too.
 
         creating = [asyncio.create_task(go_on(key)) for key in keys]
         before = len(self.history.changes)

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import grpc
@@ -15,6 +16,7 @@ from authsvc.keys import cascade as key_cascade
 from authsvc.revocation import descendants
 from authsvc.revocation.descendants import Descendants, MoreDescendants
 from authsvc.rpc.confirmation import CASCADE_KEYS, CASCADE_SESSIONS
+from authsvc.store.migrate import migrate
 from authsvc.store.pool import Database
 from authsvc.v1 import audit_service_pb2, resources_pb2
 from tests.conftest import BRIEFLY, Client, Clock, Patience, Service, serving
@@ -123,6 +125,26 @@ async def test_creators_that_were_deleted(service: Service, clock: Clock) -> Non
     assert await code_of(service, last.key_string) == "REVOKED"
 
 
+async def test_as_the_role_that_serves(plain_role: str, empty_database_url: str, clock: Clock) -> None:
+    """It may not write who created what was deleted: the database does, for its deletions."""
+    await migrate(empty_database_url, serving_role=plain_role)
+    place = urlsplit(empty_database_url)
+    url = f"postgresql://{plain_role}:{plain_role}@{place.hostname}:{place.port}{place.path}"
+    async with serving(url, clock) as service:
+        root, by_root = await manager(service)
+        child = await create(by_root, scopes=["keys:write"])
+        grandchild = await create(service.as_caller(child.key_string))
+        await service.admin.RevokeKey(key_id=child.key.key_id)
+        await service.admin.DeleteKey(key_id=child.key.key_id)
+        _, ended = await cascade(service.admin, root.key.key_id)
+        assert ended == (1, 0)
+        assert await code_of(service, grandchild.key_string) == "REVOKED"
+        async with service.app.database.connection() as connection:
+            for statement in ("DELETE FROM authsvc.deleted_creators", "TRUNCATE authsvc.deleted_creators"):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute(statement)
+
+
 async def test_what_is_kept_of_deleted_creators_goes(service: Service, database_url: str) -> None:
     """When the last thing is deleted that they created; a key that created nothing leaves nothing."""
     root, by_root = await manager(service)
@@ -171,6 +193,23 @@ async def test_a_scheduled_revocation_becomes_one_now(service: Service) -> None:
         await service.admin.RevokeKey(key_id=each.key.key_id, revoke_in=Duration(seconds=3600))
     await cascade(service.admin, root.key.key_id)
     assert [await code_of(service, each.key_string) for each in (root, child)] == ["REVOKED"] * 2
+
+
+async def test_a_scheduled_revocation_that_is_due_meanwhile(
+    service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the call waits for its last lock: the others end nevertheless."""
+    root, by_root = await manager(service)
+    due, other = await create(by_root), await create(by_root)
+    await service.admin.RevokeKey(key_id=due.key.key_id, revoke_in=Duration(seconds=60))
+
+    async def wait(*_: object, **__: object) -> None:
+        clock.advance(seconds=60)
+
+    monkeypatch.setattr(key_cascade, "refuse_to_end_last", wait)
+    _, ended = await cascade(service.admin, root.key.key_id)
+    assert ended == (1, 0)
+    assert [await code_of(service, each.key_string) for each in (root, due, other)] == ["REVOKED"] * 3
 
 
 async def test_what_is_disabled_or_expired_ends_too(service: Service, clock: Clock) -> None:

@@ -107,10 +107,11 @@ class KeyCascade(Protocol):
                 reason="SCOPE_MISSING",
                 required_scope=ENDS_SESSIONS,
             )
+        await refuse_to_end_last(connection, [key, *keys], self._clock, allowed=allow_last)
+        now = self._clock()  # That may have waited for a lock, and a scheduled revocation been due.
+        keys = [each for each in keys if each.state(now) is not KeyState.REVOKED]
         if not keys and not sessions:
             key.refuse_if_revoked(now)
-        await refuse_to_end_last(connection, [key, *keys], self._clock, allowed=allow_last)
-        now = self._clock()  # That may have waited for a lock.
         own = key if key.state(now) is KeyState.REVOKED else key.revoked(now, at=now, by=by, reason=reason)
         counted = Ended(len(keys), len(sessions))
         for batch in _batches([own, *keys] if own is not key else keys, sessions):

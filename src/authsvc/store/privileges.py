@@ -10,6 +10,7 @@ _GRANTS = """
     GRANT INSERT (tag_key_id, tag_key) ON authsvc.tag_keys TO {role};
     REVOKE INSERT, DELETE ON authsvc.feed_head FROM {role};
     REVOKE UPDATE ON authsvc.feed FROM {role};
+    REVOKE INSERT, UPDATE, DELETE ON authsvc.deleted_creators FROM {role};
     SELECT authsvc.grant_audit({name});
     GRANT EXECUTE ON FUNCTION authsvc.lock_heads_at_once(text[]) TO {role};
 """
