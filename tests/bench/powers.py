@@ -40,6 +40,7 @@ _SIDES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "one network": ({"allowed_networks": ["192.0.2.0/24"]}, {}, "VALID"),
     "50 networks": ({"allowed_networks": [*_MANY, "192.0.2.0/24"]}, {}, "VALID"),
     "any of 3 scopes": ({}, {"any_of_scopes": ["a", "b", "orders:write"]}, "VALID"),
+    "a user agent": ({}, {"user_agent": "curl/8.5.0"}, "VALID"),
     "elsewhere": ({"allowed_networks": ["203.0.113.0/24"]}, {}, "ADDRESS_NOT_ALLOWED"),
     "disabled": ({}, {}, "DISABLED"),
     "a rate limit": ({"rate_limits": _PLENTY[:1]}, {}, "VALID"),

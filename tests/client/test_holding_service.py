@@ -100,6 +100,24 @@ async def test_uses_get_to_the_service(service: Service, holder: AuthClient, clo
                 break
 
 
+async def test_uses_are_counted_as_those_of_the_client(service: Service, holder: AuthClient) -> None:
+    """How often, from which networks, with which programs; by the key of the client."""
+    made = await make(service)
+    [me] = (await service.admin.ListKeys(owner_id="authsvc", filter={"query": "holder"})).keys
+    await hold(holder, made.key_string)
+    for number in range(6):
+        assert holder.verify_key_now(made.key_string, (), f"192.0.{number % 2}.7", (), "curl/8.5.0 libcurl")
+    expected = {("", "", 2), ("192.0.0.0/24", "curl/8.5", 3), ("192.0.1.0/24", "curl/8.5", 3)}
+    async with asyncio.timeout(20):
+        while True:
+            await service.flush()
+            found = await service.admin.GetKeyUsage(key_id=made.key.key_id)
+            if found.total_uses >= 8:
+                break
+    assert {(row.network, row.program, row.uses) for row in found.usage} == expected
+    assert {row.verifier_id for row in found.usage} == {me.key_id}
+
+
 @pytest.mark.parametrize(("owner_id", "scopes"), [("authsvc", SCOPES[:2]), ("acme", SCOPES)])
 async def test_who_may_not_hold(
     service: Service, caplog: pytest.LogCaptureFixture, owner_id: str, scopes: list[str]

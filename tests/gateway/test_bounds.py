@@ -21,6 +21,7 @@ from authsvc.model.address import Proxies
 from authsvc.model.caller import BOOTSTRAP
 from authsvc.model.credential import Credential
 from authsvc.model.errors import InvalidArgument
+from authsvc.model.key_use import network_of, program_of
 from authsvc.sessions import device
 from authsvc.store.verification import VerificationStore
 
@@ -37,6 +38,8 @@ MEGABYTE = 1_000_000
         http_check._scopes,
         address._written,
         address.site,
+        network_of,
+        program_of,
         PROXIES._trusts,
         device.describe,
     ],

@@ -7,6 +7,8 @@ from typing import Any
 import grpc
 import pytest
 
+from authsvc.gateway.access import Allowed, GatewayRequest
+from authsvc.model.caller import Caller
 from authsvc.model.errors import Unavailable
 from authsvc.model.key_use import MAX_ROWS, OTHER
 from authsvc.v1 import key_service_pb2 as pb
@@ -93,6 +95,18 @@ async def test_a_key_that_calls_authsvc_itself(service: Service) -> None:
         await service.as_caller(other.key_string).VerifyKey(key_string="nothing")
     [(_, verifier_id, network, program, uses)] = await usage(service, other.key.key_id)
     assert (verifier_id, network, program, uses) == ("authsvc", "127.0.0.0/24", "", 2)
+
+
+async def test_gateways(service: Service) -> None:
+    """The verifier is the proxy, the network and the program are those of its client."""
+    made = await make(service)
+    proxy = Caller("key_proxy", "authsvc", ("keys:verify", "sessions:verify"))
+    headers = {"authorization": f"Bearer {made.key_string}", "user-agent": "curl/8.5.0"}
+    for _ in range(2):
+        asked = GatewayRequest("GET", "/orders", headers, client_ip=ELSEWHERE)
+        assert isinstance(await service.app.access.decide(proxy, asked), Allowed)
+    [row] = await usage(service, made.key.key_id)
+    assert row[1:] == ("key_proxy", "198.51.100.0/24", "curl/8.5", 2)
 
 
 async def test_pages(service: Service, clock: Clock) -> None:

@@ -117,6 +117,11 @@ def _watch_records(app: App) -> None:
     watch_counter(
         "leaks_revoked", "Keys and sessions that were revoked because of that.", lambda: app.leaks.revoked
     )
+    watch_counter(
+        "grace_periods_ended",
+        "Grace periods that have ended because the old key was not used any more.",
+        lambda: app.grace_ends.ended,
+    )
     watch_counter("sessions_purged", "Ended sessions that were deleted.", lambda: app.purge.deleted)
     watch_counter(
         "audit_refusals_dropped",

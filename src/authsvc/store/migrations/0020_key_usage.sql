@@ -36,7 +36,7 @@ CREATE FUNCTION authsvc.record_key_uses(
          WHERE k.key_id = u.key_id AND (k.last_use_time IS NULL OR k.last_use_time < u.time);
         INSERT INTO authsvc.key_usage AS known (key_id, owner_id, day, verifier_id, network, program, uses, last_use_time)
         WITH noted AS MATERIALIZED (
-            SELECT n.*, k.owner_id,
+            SELECT n.key_id, k.owner_id, n.day, n.verifier_id, n.network, n.program, n.uses, n.time,
                    EXISTS (SELECT FROM authsvc.key_usage e
                             WHERE e.key_id = n.key_id AND e.day = n.day AND e.verifier_id = n.verifier_id
                               AND e.network = n.network AND e.program = n.program) AS is_known
@@ -44,7 +44,7 @@ CREATE FUNCTION authsvc.record_key_uses(
                    AS n (key_id, day, verifier_id, network, program, uses, time)
               JOIN authsvc.key_uses k ON k.key_id = n.key_id),
         placed AS (
-            SELECT n.*,
+            SELECT n.key_id, n.owner_id, n.day, n.verifier_id, n.network, n.program, n.uses, n.time,
                    n.is_known OR n.network <> 'other' AND h.detailed + row_number() OVER (
                        PARTITION BY n.key_id, n.day, n.is_known, n.network = 'other' ORDER BY n.time) <= detailed_rows AS is_detailed,
                    h.verifiers @> ARRAY[n.verifier_id] OR cardinality(h.verifiers) + dense_rank() OVER (
