@@ -1,5 +1,6 @@
 """ImportKeys, and CreateKey with a digest: strings that were made elsewhere work as keys of ours do."""
 
+import asyncio
 import hashlib
 import secrets
 from datetime import timedelta
@@ -164,6 +165,17 @@ async def test_a_repeated_import_names_what_there_is(service: Service) -> None:
     assert "acme" not in str(other)
     assert first.key_id not in str(other)
     assert (await service.admin.VerifyKey(key_string=text)).owner_id == "acme"
+
+
+async def test_the_same_keys_imported_at_once(service: Service) -> None:
+    """In any order: each is imported once, and the other calls say which key it is."""
+    keys = [imported(new_string()) for _ in range(50)]
+    calls = [import_keys(service.admin, *(keys if number % 2 else keys[::-1])) for number in range(4)]
+    told = await asyncio.gather(*calls)
+    for key in range(50):
+        results = [each[key if number % 2 else 49 - key] for number, each in enumerate(told)]
+        assert len({each.key_id for each in results}) == 1
+        assert sorted(reasons(results)) == ["", *["KEY_ALREADY_IMPORTED"] * 3]
 
 
 async def test_the_policy_and_the_scopes_of_the_caller_limit_it(service: Service) -> None:
