@@ -285,3 +285,15 @@ async def _of_webhooks(scene: Scene, database_url: str) -> None:
         assert (data["disable_reason"], data["last_error"]) == ("gone", "answered 410")
         assert "secret" not in mail.text + mail.html + json.dumps(data)
     await connection.close()
+
+
+async def test_of_an_imported_key(scene: Scene) -> None:
+    """Nobody is told of an import. Of later changes, mail and webhooks have the beginning of its digest."""
+    digest = "sha256:" + "0123456789abcdef" * 4
+    key = {"hash": digest, "display_name": "Old", "technical_contacts": [contact(ANN)]}
+    [told] = (await scene.service.admin.ImportKeys(owner_id="acme", keys=[key])).results
+    await scene.service.admin.RevokeKey(key_id=told.key_id)
+    mail, data = await scene.notified("key.revoked")
+    assert data["key_prefix"] == "sha256:01234567"
+    assert "sha256:01234567" in mail.text
+    assert digest[:16] not in mail.text

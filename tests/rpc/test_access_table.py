@@ -76,7 +76,11 @@ class Row(NamedTuple):
 ROWS = {
     "CreateKey": Row(lambda _: {"owner_id": OWNER, "display_name": "x"}, DENIED),
     "ImportKeys": Row(
-        lambda _: {"owner_id": OWNER, "keys": [{"hash": f"sha256:{'0' * 64}", "display_name": "x"}]}, DENIED
+        lambda _: {
+            "owner_id": OWNER,
+            "keys": [{"hash": f"sha256:{secrets.token_hex(32)}", "display_name": "x"}],
+        },
+        DENIED,
     ),
     "GetKey": Row(lambda at: {"key_id": at.key_id}, NO_KEY),
     "ListKeys": Row(lambda _: {"owner_id": OWNER}, DENIED),

@@ -1,5 +1,6 @@
 """ImportKeys, and CreateKey with a digest: strings that were made elsewhere work as keys of ours do."""
 
+import asyncio
 import hashlib
 import secrets
 from datetime import timedelta
@@ -15,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
 from tests.conftest import Client, Clock, Service, serving
+from tests.rpc.following import following
 from tests.rpc.refusal import refused
 from tests.rpc.test_policies import set_policy
 from tests.rpc.test_revoke import code_of
@@ -164,6 +166,17 @@ async def test_a_repeated_import_names_what_there_is(service: Service) -> None:
     assert "acme" not in str(other)
     assert first.key_id not in str(other)
     assert (await service.admin.VerifyKey(key_string=text)).owner_id == "acme"
+
+
+async def test_the_same_keys_imported_at_once(service: Service) -> None:
+    """In any order: each is imported once, and the other calls say which key it is."""
+    keys = [imported(new_string()) for _ in range(50)]
+    calls = [import_keys(service.admin, *(keys if number % 2 else keys[::-1])) for number in range(4)]
+    told = await asyncio.gather(*calls)
+    for key in range(50):
+        results = [each[key if number % 2 else 49 - key] for number, each in enumerate(told)]
+        assert len({each.key_id for each in results}) == 1
+        assert sorted(reasons(results)) == ["", *["KEY_ALREADY_IMPORTED"] * 3]
 
 
 async def test_the_policy_and_the_scopes_of_the_caller_limit_it(service: Service) -> None:
@@ -377,3 +390,29 @@ async def test_every_worker_knows_it_when_the_import_is_answered(database_url: s
         async with serving(database_url, None) as three:
             late = Service(**{**vars(three), "admin_key": one.admin_key})
             assert [await code_of(late, each) for each in (text, other)] == ["VALID", "VALID"]
+
+
+async def test_clients_that_hold_credentials_ask_about_it(service: Service) -> None:
+    """They know credentials by the beginning of their strings, also a string with the form of ours."""
+    texts = [new_string(), new_string(), "eg_live_" + "A1b2" * 15 + "xyz"]
+    await import_keys(service.admin, imported(texts[0]), by_prefix(texts[1]), imported(texts[2]))
+    async with following(service.address, service.admin_key) as client:
+        await client.join()
+        for _ in range(2):  # cold, then warm
+            for text in texts:
+                held = await client.hold(text)
+                assert (held.unanswered, held.HasField("credential")) == (True, False)
+    assert [await code_of(service, text) for text in texts] == ["VALID"] * 3
+
+
+async def test_a_client_that_follows_with_an_imported_key_ends_with_it(service: Service) -> None:
+    text = new_string()
+    [each] = await import_keys(
+        service.admin, imported(text, scopes=["keys:verify", "holders:follow"]), owner_id="authsvc"
+    )
+    async with following(service.address, text) as client:
+        await client.join()
+        await client.renew()
+        revoking = asyncio.ensure_future(service.admin.RevokeKey(key_id=each.key_id))
+        await client.confirm(await client.read("end"))
+        await revoking

@@ -284,9 +284,12 @@ def test_no_text_is_forgotten() -> None:
     # Read as networks, and stored in their normal form.
     networks = {
         "CreateKeyRequest.allowed_networks",
+        "ImportedKey.allowed_networks",
         "Key.allowed_networks",
         "OwnerPolicy.allowed_networks",
     }
+    # Read as hashes and look-up prefixes, which have certain characters only.
+    hashes = {"CreateKeyRequest.key_hash", "ImportedKey.hash", "ImportedKey.look_up_prefix"}
     # Output only.
     output = {
         "Key.owner_id",
@@ -335,4 +338,4 @@ def test_no_text_is_forgotten() -> None:
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 look(method.input_type)
-    assert found == cleaned | compared | networks | output
+    assert found == cleaned | compared | networks | hashes | output

@@ -283,3 +283,20 @@ async def test_a_batch_with_foreign_strings(foreign: Foreign) -> None:
     pause.open()
     codes = [verdict.code for verdict in await batch]
     assert codes == [VALID, VALID, VALID, NOT_FOUND, NOT_FOUND, VALID]
+
+
+async def test_a_token_of_an_imported_key(foreign: Foreign) -> None:
+    """It names the look-up. What it loads proves no string."""
+    text = "abcdefgh-ijkl-secret"
+    look_up = foreign.imported(text, "abcdefgh")
+    await foreign.strings.warm()
+    for known in (look_up, foreign.imported("string")):
+        verdict = await foreign.verifier.verify_known(ask(ACME), known, lambda credential: credential)
+        assert verdict.code is VALID
+    foreign.tell(digest_of("string"))
+    assert [await foreign.code(each) for each in (text + "x", text, "string", look_up)] == [
+        NOT_FOUND,
+        VALID,
+        VALID,
+        NOT_FOUND,
+    ]

@@ -148,7 +148,7 @@ async def test_answers_are_as_described(service: Service, known: dict[str, Any])
         pageSize=2,
         includeTotalSize=True,
     )
-    imported = [{"hash": f"sha256:{'0' * 64}", "displayName": "Old"}, {"hash": "x"}]
+    imported = [{"hash": f"sha256:{'0' * 64}", "displayName": "Old"}, {"hash": "x", "displayName": "Old"}]
     await asked("KeyService/ImportKeys", ownerId="acme", keys=imported)
     await asked("KeyService/DeleteKey", keyId=key_id)
     await asked("KeyService/BatchDeleteKeys", keyIds=more)

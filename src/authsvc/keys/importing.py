@@ -12,7 +12,7 @@ whole call imports none.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -125,15 +125,18 @@ class KeyImport(Protocol):
         async with self._barrier.change(caller, claim, done="imported") as change:
             connection = change.connection
             held = await self._judge(connection, change.caller, owner_id, results)
-            # Those that the owner has already may be from a call that was not confirmed.
-            change.key_prefixes.update(each for each in held if held[each].owner_id == owner_id)
             prepared = [each for each in results if isinstance(each, _Prepared)]
             if prepared:
                 made = await import_store.insert(connection, prepared)
-                _refuse_rest(results, made, owner_id)
+                # What was inserted by others since it was looked for, and waited for.
+                late = [each.key.key_prefix for each in prepared if each.key.key_id not in made]
+                held |= await import_store.find_look_ups(connection, late) if late else {}
+                _refuse_rest(results, made, owner_id, held)
                 keys = [each.key for each in prepared if each.key.key_id in made]
                 change.key_prefixes.update(key.key_prefix for key in keys)
                 await audit.record_many(connection, key_events(caller, Action.KEY_IMPORTED, keys, at=now))
+            # Those that the owner has already may be from a call that was not confirmed (R7).
+            change.key_prefixes.update(each for each in held if held[each].owner_id == owner_id)
         return _told(results)
 
     async def _prepared(
@@ -176,7 +179,7 @@ class KeyImport(Protocol):
         caller: Caller,
         owner_id: str,
         results: list[_Prepared | AuthsvcError],
-    ) -> Mapping[str, Holding]:
+    ) -> dict[str, Holding]:
         """Replace what may not be imported by its error; return which look-ups are in use, and by whom."""
         platform.refuse_credential_of(caller, owner_id)
         policy = await self._policies.find(connection, owner_id)
@@ -237,11 +240,13 @@ def _in_use(owner_id: str, held: Holding | None) -> AlreadyExists:
     )
 
 
-def _refuse_rest(results: list[_Prepared | AuthsvcError], made: set[str], owner_id: str) -> None:
+def _refuse_rest(
+    results: list[_Prepared | AuthsvcError], made: Collection[str], owner_id: str, held: Mapping[str, Holding]
+) -> None:
     """Replace keys that were not inserted by the error: their look-up came into use meanwhile."""
     for number, each in enumerate(results):
         if isinstance(each, _Prepared) and each.key.key_id not in made:
-            results[number] = _in_use(owner_id, None)
+            results[number] = _in_use(owner_id, held.get(each.key.key_prefix))
 
 
 def _told(results: Sequence[_Prepared | AuthsvcError]) -> list[Key | AuthsvcError]:

@@ -10,6 +10,7 @@ import asyncpg
 
 from authsvc.model.client_hints import ClientHints
 from authsvc.model.key import TechnicalContact
+from authsvc.model.look_up import shown
 from authsvc.model.notification import Notification
 from authsvc.store.audit import instant_text
 from authsvc.store.pool import Connection
@@ -168,6 +169,14 @@ def from_row(row: asyncpg.Record | Mapping[str, Any]) -> Notification:
         actor_owner_id=row["actor_owner_id"],
         actor_type=row["actor_type"],
         details=json.loads(row["details"]),
-        subject=json.loads(row["subject"]),
+        subject=_subject(row["subject"]),
         contacts=tuple(TechnicalContact(each["name"], each["email"]) for each in json.loads(row["contacts"])),
     )
+
+
+def _subject(text: str) -> dict[str, Any]:
+    """Return what a notification is about; of an imported key, the beginning of its digest."""
+    subject: dict[str, Any] = json.loads(text)
+    if prefix := subject.get("key_prefix"):
+        subject["key_prefix"] = shown(prefix)
+    return subject

@@ -5,12 +5,7 @@ SELECT key_prefix, key_id, owner_id FROM authsvc.keys WHERE key_prefix = ANY((SE
 -- name: insert_imported
 -- Keys with their rows for the last use. One whose look-up is in use is left out. In the order of their look-ups, so that imports
 -- that have some in common wait for each other and do not lock each other out. Returns the ids of those that were inserted.
-WITH given AS (
-    SELECT k.* FROM jsonb_to_recordset($1::jsonb) AS k (
-        key_id text, owner_id text, key_prefix text, secret_hash text, display_name text, folded_name text, description text,
-        scopes text[], technical_contacts jsonb, annotations jsonb, create_time timestamptz, creator_id text,
-        expire_time timestamptz, allowed_networks text[], request_id text)),
-made AS (
+WITH made AS (
     INSERT INTO authsvc.keys (
         key_id, owner_id, key_prefix, secret_hash, secret_origin, display_name, folded_name, description, scopes,
         technical_contacts, annotations, create_time, creator_id, update_time, expire_time, revoker_id, revoke_reason,
@@ -18,7 +13,11 @@ made AS (
     SELECT g.key_id, g.owner_id, g.key_prefix, g.secret_hash, 'imported', g.display_name, g.folded_name, g.description, g.scopes,
            g.technical_contacts, g.annotations, g.create_time, g.creator_id, g.create_time, g.expire_time, '', '', '', '',
            g.request_id, 1, g.allowed_networks
-      FROM given g ORDER BY g.key_prefix COLLATE "C"
+      FROM jsonb_to_recordset($1::jsonb) AS g (
+        key_id text, owner_id text, key_prefix text, secret_hash text, display_name text, folded_name text, description text,
+        scopes text[], technical_contacts jsonb, annotations jsonb, create_time timestamptz, creator_id text,
+        expire_time timestamptz, allowed_networks text[], request_id text)
+     ORDER BY g.key_prefix COLLATE "C"
         ON CONFLICT (key_prefix) DO NOTHING
     RETURNING key_id, owner_id, key_prefix),
 used AS (
