@@ -11,9 +11,11 @@ import pytest
 import pytest_asyncio
 
 from authsvc.client import AuthClient, VerdictCode
+from authsvc.v1 import resources_pb2
 from tests.client.follow_standin import until
 from tests.conftest import Clock, Service
 from tests.rpc.test_revoke import make
+from tests.rpc.test_update import update
 
 SCOPES = ["keys:verify", "sessions:verify", "holders:follow"]
 
@@ -131,3 +133,15 @@ async def test_who_may_not_hold(
             await until(lambda: "holders:follow" in caplog.text)
             assert await client.verify_key(made.key_string)
             assert client.hold_state.asked == 1
+
+
+async def test_a_key_with_rate_limits_is_asked_about_each_time(service: Service, holder: AuthClient) -> None:
+    """Also one that was held before it got a limit: the client never lets more through."""
+    made = await make(service)
+    await hold(holder, made.key_string)
+    limit = resources_pb2.RateLimit(name="requests", limit=5)
+    limit.period.seconds = 86_400
+    await update(service, made.key.key_id, "rate_limits", rate_limits=[limit])
+    codes = [(await holder.verify_key(made.key_string)).code for _ in range(7)]
+    assert codes == [VerdictCode.VALID] * 5 + [VerdictCode.RATE_LIMITED] * 2
+    assert holder.verify_key_now(made.key_string) is None

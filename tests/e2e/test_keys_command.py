@@ -240,6 +240,21 @@ def test_a_key_for_networks(dev: Server, owner: str) -> None:
     assert "use 203.0.113.0/24" in told
 
 
+def test_a_key_with_rate_limits(dev: Server, owner: str) -> None:
+    """They are listed, and what is no limit names the form."""
+    key_id, _ = create(dev, owner, "--rate-limit", "requests=100/1m", "--rate-limit", "daily=5000/1d")
+    [key] = listed(dev, owner)
+    assert (key["key_id"], key["rate_limits"]) == (
+        key_id,
+        [
+            {"name": "daily", "limit": 5000, "period": "86400s"},
+            {"name": "requests", "limit": 100, "period": "60s"},
+        ],
+    )
+    told = refusal(dev.run("keys", "create", owner, "x", "--rate-limit", "100 a minute"))
+    assert "requests=100/1m" in told
+
+
 def test_a_scheduled_revocation_shows_until_when(dev: Server, owner: str) -> None:  # rule 14
     """Until then the key is ACTIVE, and the table says until when."""
     key_id, _ = create(dev, owner)

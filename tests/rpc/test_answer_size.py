@@ -18,6 +18,7 @@ from grpc_status import rpc_status
 from authsvc.keys.revoke import MAX_RETURNED_KEYS
 from authsvc.model.notification import NotificationType
 from authsvc.model.page import Page
+from authsvc.model.rate_limit import MAX_LIMITS
 from authsvc.model.scope import OWN_SCOPES
 from authsvc.rpc.answer_size import _FRAME_BYTES, CLIENT_BYTES, MAX_BYTES, fitting, shown
 from authsvc.rpc.reflection import Reflection
@@ -453,6 +454,10 @@ _VALUES = {
     "RotateSelfResponse.sealed_key_string": 1024,
     "VerifyKeyResponse.key_id": 64,
     "VerifyKeyResponse.owner_id": 128,
+    # Those of a key, and those of its owner's policy.
+    "VerifyKeyResponse.rate_limits": 2 * MAX_LIMITS,
+    "VerifyTokenResponse.rate_limits": 2 * MAX_LIMITS,
+    "RateLimitState.name": 32,
     "DeriveTokenResponse.token": MAX_LENGTH,
     "DeriveTokenResponse.token_id": 64,
     "VerifyTokenResponse.key_id": 64,

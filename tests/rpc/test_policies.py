@@ -32,6 +32,7 @@ EVERYTHING: dict[str, Any] = {
     "brand": "eg",
     "rotation_period": Duration(seconds=5184000),
     "allowed_networks": ["127.0.0.0/8"],
+    "rate_limits": [resources_pb2.RateLimit(name="all", limit=1000, period=Duration(seconds=60))],
 }
 
 
@@ -51,7 +52,7 @@ async def strict(database_url: str, clock: Clock) -> AsyncIterator[Service]:
     settings: dict[str, Any] = {
         f"default_{name}": value
         for name, value in EVERYTHING.items()
-        if name not in ("brand", "allowed_networks")
+        if name not in ("brand", "allowed_networks", "rate_limits")
     }
     settings |= {
         "default_keys_enabled": False,
@@ -92,7 +93,7 @@ async def test_the_operators_default(strict: Service) -> None:
     expected = pb.OwnerPolicy(
         owner_id="acme",
         etag=policy.etag,
-        **EVERYTHING | {"brand": "", "keys_enabled": False, "allowed_networks": []},
+        **EVERYTHING | {"brand": "", "keys_enabled": False, "allowed_networks": [], "rate_limits": []},
     )
     assert policy == expected
     platform = await strict.admin.GetOwnerPolicy(owner_id="authsvc")

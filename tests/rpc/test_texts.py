@@ -313,6 +313,7 @@ def test_no_text_is_forgotten() -> None:
         "age_recipient_rule",
         "in:",
         'pattern: "^[!-~]*$"',  # an audience
+        'pattern: "^[a-z][a-z0-9_-]*$"',  # the name of a rate limit
     )
     files = (key_service_pb2, session_service_pb2, owner_policy_service_pb2, audit_service_pb2)
     pool = protos.pool(protos.read())

@@ -294,6 +294,7 @@ async def test_columns_are_named(database_url: str) -> None:
         "append_audit": r"\$\.\*|\* 1000000",
         "feed.sql remove_foreign": r"\* 1\.2",
         "key_warnings.sql list_due_keys": r"\* (interval|days)",
+        "borrow_units": r"\* (limits|u\.period)",
         "create_key": r"\* INTO (held|key)",
         "create_keys": r"\* INTO key",
     }

@@ -4,7 +4,7 @@ import grpc
 
 from authsvc.client import rich_status
 from authsvc.client.verdict import RateLimit, VerdictCode
-from authsvc.model.refusal import REFUSALS
+from authsvc.model.refusal import RATE_LIMITED, REFUSALS
 
 _MAX_METADATA_LENGTH = 3200
 # The service refuses its own callers in the same words.
@@ -51,7 +51,7 @@ def bad_credential(code: VerdictCode) -> Refusal:
 
 def rate_limited(retry_after: float | None, limits: tuple[RateLimit, ...]) -> Refusal:
     """Return the refusal of a key that has reached a rate limit, with what is left of its limits."""
-    reason, problem = _BAD[VerdictCode.RATE_LIMITED]
+    reason, problem = RATE_LIMITED
     return Refusal(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         f"the presented credential {problem}",

@@ -18,8 +18,7 @@ from authsvc.entrance.rich_status import rich_status
 from authsvc.gateway.limit_headers import limit_headers
 from authsvc.model.errors import RetryableError
 from authsvc.model.rate_limit import RateLimits
-from authsvc.model.refusal import REFUSALS
-from authsvc.model.verdict import VerdictCode
+from authsvc.model.refusal import RATE_LIMITED
 
 PROBLEM = "application/problem+json"
 
@@ -67,7 +66,7 @@ class Denied:
     @classmethod
     def limited(cls, retry_after: float, limits: RateLimits | None) -> Self:
         """Return the refusal of a key that has reached a rate limit; it may wait for ever."""
-        reason, problem = REFUSALS[VerdictCode.RATE_LIMITED]
+        reason, problem = RATE_LIMITED
         return cls(
             429,
             reason,

@@ -9,7 +9,7 @@ What counts as taken when the worker asked last is a lower bound for later, beca
 to it. So a worker can refuse by itself what the database would certainly refuse.
 """
 
-from math import ceil, inf
+from math import inf
 
 from authsvc.model.rate_limit import RateLimit
 
@@ -98,7 +98,7 @@ class Budget:
     @property
     def reset(self) -> int:
         """In how many seconds all units are back if none is taken, rounded up."""
-        return ceil((self.size - self.remaining) / self.rate)
+        return -((self.remaining - self.size) * self.limit.period // self.size)
 
     def _drain(self, now: float) -> None:
         if now > self.known_time:

@@ -20,8 +20,9 @@ REFUSALS: Mapping[VerdictCode, tuple[str, str]] = {
         "CREDENTIAL_ADDRESS_NOT_ALLOWED",
         "may not be used from this address; call from one of its allowed_networks, or change these",
     ),
-    VerdictCode.RATE_LIMITED: (
-        "CREDENTIAL_RATE_LIMITED",
-        "has reached a rate limit; retry later, and send fewer requests",
-    ),
 }
+# Of no caller of authsvc, whose own credential is not limited.
+RATE_LIMITED = (
+    "CREDENTIAL_RATE_LIMITED",
+    "has reached a rate limit; retry later, and send fewer requests",
+)

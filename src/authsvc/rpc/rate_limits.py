@@ -51,8 +51,11 @@ def states_bytes(limits: RateLimits) -> bytes:
     answer, parts = kept
     for budget, state, reset in parts:
         # As `remaining` and `reset` of Budget, at half their cost.
-        state.remaining = left = min(budget.held + budget.free, budget.size)
-        reset.seconds = ceil((budget.size - left) / budget.rate)
+        left, size = budget.held + budget.free, budget.size
+        if left > size:
+            left = size
+        state.remaining = left
+        reset.seconds = -((left - size) * budget.limit.period // size)
     data: bytes = answer.SerializeToString()
     return data
 

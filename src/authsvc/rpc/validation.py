@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import protovalidate
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -56,7 +56,7 @@ def _only_lengths(descriptor: Descriptor) -> tuple[tuple[str, int], ...] | None:
 
     `descriptor` is that of the described protos, which have the rules.
     """
-    if descriptor.oneofs or descriptor.has_options:
+    if any(map(_is_choice, descriptor.oneofs)) or descriptor.has_options:
         return None
     limits = []
     for field in descriptor.fields:
@@ -68,6 +68,11 @@ def _only_lengths(descriptor: Descriptor) -> tuple[tuple[str, int], ...] | None:
         elif rules:
             return None
     return tuple(limits)
+
+
+def _is_choice(oneof: OneofDescriptor) -> bool:
+    """Return whether a oneof was written as one. The compiler makes one of each `optional` field."""
+    return [f"_{field.name}" for field in oneof.fields] != [oneof.name]
 
 
 def rules_of(field: FieldDescriptor) -> dict[str, Any]:

@@ -11,7 +11,9 @@ Read the modules in this order:
     lease           The right to answer from memory, measured with the stopwatch of `clock`.
     loader          A prefix that is not in memory: one row, then one proof with argon2id (`hasher`) or
                     SHA-256 (`session_digest`).
-    activity_check  A session near its idle end: ask the database before it is judged.
+    budgets         The rate limits of keys: taken from memory, borrowed from the database, given back.
+    doubts          What the database is asked before a credential is judged: `activity_check` for a session
+                    near its idle end, and `budgets`.
     usage           The last use of keys and sessions, written later in batches.
 
 What a security review should find:

@@ -25,6 +25,8 @@ from authsvc.verify.lease import Lease
 from authsvc.verify.question import Question
 from authsvc.verify.usage import UsageNotes
 
+# To look them up in the class takes longer.
+_VALID, _LIMITED = VerdictCode.VALID, VerdictCode.RATE_LIMITED
 # When others were faster.
 _RETRY_SECONDS = 0.1
 
@@ -126,8 +128,7 @@ class Judge:
         wait = None if self._budgets is None else self._budgets.take(limits, cost)
         if wait is None:
             return None
-        code = VerdictCode.RATE_LIMITED if wait else VerdictCode.VALID
-        return Verdict(code, credential, limits, wait)
+        return Verdict(_LIMITED if wait else _VALID, credential, limits, wait)
 
     def note(self, kind: CredentialKind, owner_id: str, use: Use, verifier_id: str, uses: int) -> None:
         """Note uses that a client has seen, which judges by the same rules. Those of the future are of now.

@@ -38,6 +38,7 @@ _OF_TYPES: Mapping[int, str] = {
     FieldDescriptor.TYPE_BYTES: "must be a string in base64",
     FieldDescriptor.TYPE_BOOL: "must be true or false",
     FieldDescriptor.TYPE_INT32: "must be a whole number of 32 bits",
+    FieldDescriptor.TYPE_UINT32: "must be a whole number of 32 bits without a sign",
     FieldDescriptor.TYPE_INT64: "must be a whole number of 64 bits",
 }
 _OF_MESSAGES = {
