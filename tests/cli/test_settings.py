@@ -321,6 +321,7 @@ _LENGTHS = {
     "session_lifetime_max": "90d",
     "session_retention": "90h",
     "audit_retention": "100d",
+    "usage_retention": "100d",
     "drain_delay": "90s",
     "drain_grace": "90s",
     "default_rotation_period": "30d",
