@@ -17,6 +17,7 @@ _OF_USE_CASES = {
     "audit_course",
     "authority",
     "create",
+    "credits",
     "last_administrator",
     "list",
     "networks",

@@ -57,6 +57,8 @@ class Target:
     delivery_id: str
     # Only reads are about it.
     rotated_key_id: str = ""
+    # A key that has spent credits.
+    spent_key_id: str = ""
 
 
 class Row(NamedTuple):
@@ -95,6 +97,7 @@ ROWS = {
     "RevokeKey": Row(lambda at: {"key_id": at.key_id}, NO_KEY),
     "DisableKey": Row(lambda at: {"key_id": at.key_id}, NO_KEY),
     "EnableKey": Row(lambda at: {"key_id": at.disabled_key_id}, NO_KEY),
+    "RefundCredits": Row(lambda at: {"key_id": at.spent_key_id, "amount": 1, "refund_id": "once"}, NO_KEY),
     "BatchRevokeKeys": Row(lambda at: {"key_ids": [at.key_id]}, NO_KEY),
     "RevokeSelf": Row(lambda _: {}, OK, keyless=NOT_A_KEY),
     "RotateSelf": Row(lambda _: {}, OK, keyless=NOT_A_KEY),
@@ -276,6 +279,13 @@ async def disabled_key(admin: Client, owner_id: str) -> str:
     return str(made.key.key_id)
 
 
+async def spent_key(admin: Client, owner_id: str) -> str:
+    """Return the id of a key that has spent credits."""
+    made = await admin.CreateKey(owner_id=owner_id, display_name="x", credits={"remaining": 2})
+    assert (await admin.VerifyKey(key_string=made.key_string)).valid
+    return str(made.key.key_id)
+
+
 async def target(service: Service) -> Target:
     """Create what an RPC can be about."""
     admin = service.admin
@@ -297,6 +307,7 @@ async def target(service: Service) -> Target:
         await token_of(service, admin, OWNER),
         *(await delivery_of(service, OWNER)),
         rotated_key_id=rotated.key.key_id,
+        spent_key_id=await spent_key(admin, OWNER),
     )
 
 

@@ -96,6 +96,14 @@ async def enable_key(service: Service, caller: Client) -> Left:
     ]
 
 
+async def refund_credits(service: Service, caller: Client) -> Left:
+    made = await make(service, credits={"remaining": 5})
+    await caller.VerifyKey(key_string=made.key_string, cost=3)
+    for _ in range(2):
+        await caller.RefundCredits(key_id=made.key.key_id, amount=2, refund_id="req_1")
+    return [("KEY_CREDITS_REFUNDED", made.key.key_id, {"amount": "2", "refund_id": "req_1"})]
+
+
 async def batch_revoke_keys(service: Service, caller: Client) -> Left:
     before = await revoked(service)
     ids = sorted([(await make(service)).key.key_id for _ in range(3)])
@@ -199,6 +207,7 @@ CHANGES: dict[str, Callable[[Service, Client], Awaitable[Left]]] = {
     "RevokeKey": revoke_key,
     "DisableKey": disable_key,
     "EnableKey": enable_key,
+    "RefundCredits": refund_credits,
     "BatchRevokeKeys": batch_revoke_keys,
     "DeleteKey": delete_key,
     "BatchDeleteKeys": batch_delete_keys,

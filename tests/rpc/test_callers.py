@@ -46,6 +46,7 @@ def test_every_rpc_names_its_scope() -> None:
         "RevokeKey": "keys:write",
         "DisableKey": "keys:write",
         "EnableKey": "keys:write",
+        "RefundCredits": "keys:write",
         "RevokeSelf": "keys:self",
         "RotateSelf": "keys:self",
         "ReportLeakedKeys": "",  # open to all

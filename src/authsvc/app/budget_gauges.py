@@ -1,7 +1,8 @@
-"""The metrics of the budgets of rate limits, read when they are scraped."""
+"""The metrics of rate limits and credits, read when they are scraped."""
 
 from authsvc.telemetry import Metrics
 from authsvc.verify.budgets import Budgets
+from authsvc.verify.credit_accounts import CreditAccounts
 
 
 def watch_budgets(metrics: Metrics, budgets: Budgets) -> None:
@@ -19,5 +20,24 @@ def watch_budgets(metrics: Metrics, budgets: Budgets) -> None:
         "rate_limit_units_returned",
         "Units that were not used, given back to the database, or lost while it was out of reach.",
         lambda: {"given_back": budgets.given_back, "lost": budgets.lost},
+        label="outcome",
+    )
+
+
+def watch_credits(metrics: Metrics, accounts: CreditAccounts) -> None:
+    """Have the metrics of a worker look at the credits that it borrows."""
+    watch_counter, watch_gauge = metrics.watch_counter, metrics.watch_gauge
+    watch_counter(
+        "credit_loans",
+        "Questions to the database for credits, by their outcome; failed: it did not answer.",
+        lambda: accounts.loans,
+        label="outcome",
+    )
+    watch_gauge("credit_loans_pending", "Those that are under way.", lambda: accounts.borrowing)
+    watch_gauge("credits_held", "Credits that this worker holds.", lambda: accounts.held)
+    watch_counter(
+        "credits_returned",
+        "Credits that were not used, given back to the database, or lost while it was out of reach.",
+        lambda: {"given_back": accounts.given_back, "lost": accounts.lost},
         label="outcome",
     )

@@ -18,5 +18,6 @@ def flush_app_at_end(app: App, stack: AsyncExitStack) -> None:
         (app.client_report.withdraw, "end of the clients of this worker"),
         (app.keys.deliveries.flush, "delivery status of new keys"),
         (partial(app.budgets.give_back, everything=True), "units of rate limits that were not used"),
+        (partial(app.credit_accounts.give_back, everything=True), "credits that were not used"),
     ):
         stack.push_async_callback(flush_at_end, flush, what)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from authsvc.app.budget_gauges import watch_budgets
+from authsvc.app.budget_gauges import watch_budgets, watch_credits
 from authsvc.app.notifier import Notifier
 from authsvc.app.parts import App
 from authsvc.model.webhook import Outcome
@@ -17,6 +17,7 @@ def watch(app: App) -> None:
     """Have the metrics of a worker look at its parts."""
     _watch_verification(app)
     watch_budgets(app.metrics, app.budgets)
+    watch_credits(app.metrics, app.credit_accounts)
     _watch_clients(app)
     _watch_records(app)
     _watch_files(app)

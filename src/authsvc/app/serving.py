@@ -202,6 +202,7 @@ async def _work(app: App, settings: Settings, tick: Step | None, slot: int, stac
             "ending grace periods",
         ),
         run_forever(app.budgets.give_back, each(_BUDGETS_SECONDS), "giving back units of rate limits"),
+        run_forever(app.credit_accounts.give_back, each(_BUDGETS_SECONDS), "giving back credits"),
         run_forever(app.refusals.flush, each(_REFUSALS_SECONDS), "writing refused attempts"),
         run_forever(
             app.refused_addresses.flush, each(_REFUSED_ADDRESSES_SECONDS), "writing refusals by address"

@@ -16,12 +16,14 @@ from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.revocation.client_holders import ClientHolders
 from authsvc.revocation.holder import Holder
 from authsvc.store.activity import ActivityStore
+from authsvc.store.credits import CreditAccountStore
 from authsvc.store.key_usage import KeyUsageStore
 from authsvc.store.pool import Database
 from authsvc.store.rate_budgets import RateBudgetStore
 from authsvc.store.verification import MAX_WAITING_LOOK_UPS, VerificationStore
 from authsvc.verify.budgets import Budgets
 from authsvc.verify.clock import Clock, DatabaseClock, Stopwatch
+from authsvc.verify.credit_accounts import CreditAccounts
 from authsvc.verify.foreign_strings import ForeignStrings
 from authsvc.verify.hasher import Hasher
 from authsvc.verify.key_uses import KeyUseLog
@@ -42,6 +44,7 @@ class Verification:
 
     verifier: Verifier
     budgets: Budgets
+    credit_accounts: CreditAccounts
     cache: PrefixCache
     foreign: ForeignStrings
     hasher: Hasher
@@ -123,6 +126,7 @@ class _Verifying(TypedDict):
     verifier: Verifier
     foreign: ForeignStrings
     budgets: Budgets
+    credit_accounts: CreditAccounts
     hasher: Hasher
     usage: KeyUseLog
     activity: UsageLog
@@ -154,6 +158,7 @@ def _verifying(
     token_keys, issue = _token_keys(settings)
     hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
     budgets = Budgets(RateBudgetStore(database, stopwatch), stopwatch)
+    accounts = CreditAccounts(CreditAccountStore(database, stopwatch), stopwatch)
     verifier = Verifier(
         mint=mint,
         cache=cache,
@@ -166,6 +171,7 @@ def _verifying(
         feed=holder,
         clock=clock,
         budgets=budgets,
+        accounts=accounts,
         note_misplaced=refused_addresses.note,
         max_loads_per_owner=max(1, min(settings.argon2_queue, MAX_WAITING_LOOK_UPS) // 2),
         foreign=foreign,
@@ -174,6 +180,7 @@ def _verifying(
         "verifier": verifier,
         "foreign": foreign,
         "budgets": budgets,
+        "credit_accounts": accounts,
         "hasher": hasher,
         "usage": usage,
         "activity": activity,

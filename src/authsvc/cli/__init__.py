@@ -16,6 +16,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from authsvc.cli import service
 from authsvc.cli.audit import audit
 from authsvc.cli.bootstrap import bootstrap
+from authsvc.cli.credits import refund
 from authsvc.cli.key_holders import report_leaked, revoke_self, rotate_self
 from authsvc.cli.key_import import import_
 from authsvc.cli.key_pauses import disable, enable
@@ -49,7 +50,7 @@ app.command(service.dev)
 app.command(migrate, validator=check_options)
 app.command(bootstrap)
 app.command(service.settings)
-for command in (disable, enable, revoke_self, rotate_self, report_leaked):
+for command in (disable, enable, refund, revoke_self, rotate_self, report_leaked):
     keys.command(command)
 keys.command(import_, name="import")
 for shown in (usage, preview_revocation, rotation_status):

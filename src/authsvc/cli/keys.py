@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from authsvc.cli.call import ClientError, first, notes, output, show
 from authsvc.cli.contacts import read_contact
+from authsvc.cli.credits import read_credits
 from authsvc.cli.key_table import key_table
 from authsvc.cli.minting import RequestId, SealTo, mint, service
 from authsvc.cli.parameters import Duration, Time
@@ -49,22 +50,36 @@ _Limits = Annotated[
 ]
 
 
+_Brand = Annotated[str, Parameter(help="The first part of the key string.")]
+_Description = Annotated[str, Parameter(help="What the key is for.")]
+_Credits = Annotated[
+    int | None,
+    Parameter(name="--credits", help="How many units the key can take in all, until they are refilled."),
+]
+_Refill = Annotated[
+    str,
+    Parameter(help="How many credits the key gets each month, and on which day, for instance 1000@1."),
+]
+
+
 @keys.command
 async def create(
     owner_id: str,
     display_name: str,
     *,
     scope: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    description: str = "",
+    description: _Description = "",
     contact: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     annotation: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     ttl: Duration = None,
     expires: Time = None,
     preset: Literal["unlimited", "five-days", "one-month", "six-months", "one-year"] | None = None,
-    brand: str = "",
+    brand: _Brand = "",
     environment: Environment = "",
     network: _Networks = (),
     rate_limit: _Limits = (),
+    credits_: _Credits = None,
+    credit_refill: _Refill = "",
     request_id: RequestId = "",
     seal_to: SealTo = "",
     key_hash: KeyHash = "",
@@ -79,8 +94,6 @@ async def create(
         The human-readable name of the key.
     scope
         A scope of the key; repeat for several.
-    description
-        What the key is for.
     contact
         A person or team to contact, as "Name <mail@example.org>"; repeat for several.
     annotation
@@ -91,8 +104,6 @@ async def create(
         When the key expires, for instance 2027-01-31; in UTC unless an offset is given.
     preset
         The lifetime of the key as a calendar period.
-    brand
-        The first part of the key string.
     """
     request = pb.CreateKeyRequest(
         owner_id=owner_id,
@@ -107,6 +118,7 @@ async def create(
         rate_limits=[read_limit(text) for text in rate_limit],
         request_id=request_id,
         key_hash=key_hash,
+        credits=read_credits(credits_, credit_refill),
     )
     _set_expiration(request, ttl, expires, preset)
     await mint(request, seal_to)

@@ -65,6 +65,12 @@ async def mint(
             f"the service is too old for --rate-limit: {response.key.key_id} has no limit, and its key "
             "string is not shown; revoke this key"
         )
+    has_credits = isinstance(request, pb.CreateKeyRequest) and request.HasField("credits")
+    if has_credits and not response.key.HasField("credits"):
+        raise ClientError(
+            f"the service is too old for credits: {response.key.key_id} can be used without end, and its key "
+            "string is not shown; revoke this key"
+        )
     if isinstance(request, pb.CreateKeyRequest) and request.key_hash:
         if response.key_string:
             raise ClientError(

@@ -37,7 +37,12 @@ _REWRITING = frozenset(
 )
 _CREDENTIAL_HEADERS = frozenset({"authorization", "x-api-key", "cookie"})
 # Verdicts on credentials that are valid, whatever their scopes.
-_GOOD = (VerdictCode.VALID, VerdictCode.INSUFFICIENT_SCOPE, VerdictCode.RATE_LIMITED)
+_GOOD = (
+    VerdictCode.VALID,
+    VerdictCode.INSUFFICIENT_SCOPE,
+    VerdictCode.RATE_LIMITED,
+    VerdictCode.CREDITS_EXHAUSTED,
+)
 
 App = TypeVar("App", bound=Callable[..., Any])
 ClientT = TypeVar("ClientT", AuthClient, BlockingAuthClient)

@@ -34,8 +34,8 @@ def identified(verdict: Verdict, scopes: tuple[str, ...]) -> Identity:
         return Identity.of(verdict)
     if verdict.code is VerdictCode.INSUFFICIENT_SCOPE:
         raise refusal.scope_missing(verdict.lacks(scopes))
-    if verdict.code is VerdictCode.RATE_LIMITED:
-        raise refusal.rate_limited(verdict.retry_after, verdict.rate_limits)
+    if verdict.code in (VerdictCode.RATE_LIMITED, VerdictCode.CREDITS_EXHAUSTED):
+        raise refusal.limited(verdict.code, verdict.retry_after, verdict.rate_limits)
     raise refusal.bad_credential(verdict.code)
 
 

@@ -26,6 +26,7 @@ _TOLD = {
     "CREDENTIAL_SCHEME": ("The scheme is not supported", ""),
     "CREDENTIAL_AMBIGUOUS": ("The credential is ambiguous", "invalid_request"),
     "CREDENTIAL_RATE_LIMITED": ("A rate limit is reached", ""),
+    "CREDENTIAL_CREDITS_EXHAUSTED": ("There are too few credits", ""),
     "SCOPE_MISSING": ("A scope is missing", "insufficient_scope"),
     "ROUTE_NOT_PERMITTED": ("The route is not permitted", ""),
     "VERIFIER_UNAVAILABLE": ("Temporarily unavailable", ""),

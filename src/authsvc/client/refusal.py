@@ -4,11 +4,12 @@ import grpc
 
 from authsvc.client import rich_status
 from authsvc.client.verdict import RateLimit, VerdictCode
-from authsvc.model.refusal import RATE_LIMITED, REFUSALS
+from authsvc.model.refusal import LIMITED, REFUSALS
 
 _MAX_METADATA_LENGTH = 3200
 # The service refuses its own callers in the same words.
 _BAD = {VerdictCode[code.name]: refusal for code, refusal in REFUSALS.items()}
+_LIMITED = {VerdictCode[code.name]: refusal for code, refusal in LIMITED.items()}
 
 
 class Refusal(Exception):
@@ -49,9 +50,9 @@ def bad_credential(code: VerdictCode) -> Refusal:
     return unauthenticated(f"the presented credential {problem}", reason)
 
 
-def rate_limited(retry_after: float | None, limits: tuple[RateLimit, ...]) -> Refusal:
-    """Return the refusal of a key that has reached a rate limit, with what is left of its limits."""
-    reason, problem = RATE_LIMITED
+def limited(code: VerdictCode, retry_after: float | None, limits: tuple[RateLimit, ...]) -> Refusal:
+    """Return the refusal of a key that has reached a rate limit or has no credits, with its limits."""
+    reason, problem = _LIMITED[code]
     return Refusal(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         f"the presented credential {problem}",

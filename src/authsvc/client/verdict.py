@@ -32,6 +32,7 @@ class VerdictCode(Enum):
     DISABLED = "DISABLED"
     ADDRESS_NOT_ALLOWED = "ADDRESS_NOT_ALLOWED"
     RATE_LIMITED = "RATE_LIMITED"
+    CREDITS_EXHAUSTED = "CREDITS_EXHAUSTED"
     # A code of a newer service that this client does not know. It is not VALID.
     OTHER = "OTHER"
 
@@ -66,8 +67,10 @@ class Verdict:
     `credential_id` is the id of the key or session. It and the following fields are empty if `code` is
     NOT_FOUND. `expire_time` is in UTC, or None if the key never expires. A session expires at that time if it
     is not used before then. `annotations` are those of a key. A key with `rate_limits` is RATE_LIMITED when
-    one of them is reached, for `retry_after` seconds; None if its cost is higher than a limit. A verdict is
-    true if and only if it is VALID, so `if verdict:` is safe.
+    one of them is reached, for `retry_after` seconds; None if its cost is higher than a limit. A key with
+    credits is CREDITS_EXHAUSTED when it has too few, until a refill in `retry_after` seconds; None if there
+    is none that is enough. `credits_remaining` is None for a key without credits, or if it is not known. A
+    verdict is true if and only if it is VALID, so `if verdict:` is safe.
     """
 
     code: VerdictCode
@@ -79,6 +82,7 @@ class Verdict:
     annotations: Mapping[str, str] = field(default_factory=dict)
     rate_limits: tuple[RateLimit, ...] = ()
     retry_after: float | None = None
+    credits_remaining: int | None = None
 
     @property
     def valid(self) -> bool:
@@ -105,6 +109,7 @@ def of_key(answer: key_service_pb2.VerifyKeyResponse, any_of_scopes: tuple[str, 
         annotations=dict(answer.annotations),
         rate_limits=tuple(map(_limit, answer.rate_limits)),
         retry_after=answer.retry_after.ToMicroseconds() / 1e6 if answer.HasField("retry_after") else None,
+        credits_remaining=answer.credits_remaining if answer.HasField("credits_remaining") else None,
     )
 
 

@@ -16,7 +16,7 @@ from authsvc.model.client_hints import ClientHints
 from authsvc.model.credential import Credential
 from authsvc.model.errors import RetryableError
 from authsvc.model.key_string import redact
-from authsvc.model.refusal import REFUSALS
+from authsvc.model.refusal import LIMITED, REFUSALS
 from authsvc.model.scope import missing
 from authsvc.model.user_agent import of_a_user
 from authsvc.model.verdict import Verdict, VerdictCode
@@ -211,8 +211,8 @@ class Access:
                 lacking,
                 any_of_scopes=any_of,
             )
-        if code is VerdictCode.RATE_LIMITED:
-            return Denied.limited(retry_after, limits)
+        if code in LIMITED:
+            return Denied.limited(code, retry_after, limits)
         reason, problem = REFUSALS[code]
         detail = f"The credential {problem}."
         title = "The credential is not valid"

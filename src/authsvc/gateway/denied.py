@@ -18,7 +18,8 @@ from authsvc.entrance.rich_status import rich_status
 from authsvc.gateway.limit_headers import limit_headers
 from authsvc.model.errors import RetryableError
 from authsvc.model.rate_limit import RateLimits
-from authsvc.model.refusal import RATE_LIMITED
+from authsvc.model.refusal import LIMITED
+from authsvc.model.verdict import VerdictCode
 
 PROBLEM = "application/problem+json"
 
@@ -64,13 +65,13 @@ class Denied:
         )
 
     @classmethod
-    def limited(cls, retry_after: float, limits: RateLimits | None) -> Self:
-        """Return the refusal of a key that has reached a rate limit; it may wait for ever."""
-        reason, problem = RATE_LIMITED
+    def limited(cls, code: VerdictCode, retry_after: float, limits: RateLimits | None) -> Self:
+        """Return the refusal of a key that has reached a limit or has no credits; it may wait for ever."""
+        reason, problem = LIMITED[code]
         return cls(
             429,
             reason,
-            "A rate limit is reached",
+            "A rate limit is reached" if code is VerdictCode.RATE_LIMITED else "There are too few credits",
             f"The credential {problem}.",
             retry_after=0 if retry_after == math.inf else retry_after,
             limit_headers=limit_headers(limits),

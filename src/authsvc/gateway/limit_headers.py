@@ -13,7 +13,7 @@ NAMES = ("ratelimit-policy", "ratelimit")
 
 def limit_headers(limits: RateLimits | None) -> list[tuple[str, str]]:
     """Return the headers; none without limits."""
-    if limits is None:
+    if limits is None or not limits.budgets:
         return []
     named = [(_name(budget), budget) for budget in limits.budgets]
     policies = [f"{name};q={budget.limit.limit};w={budget.limit.period}" for name, budget in named]

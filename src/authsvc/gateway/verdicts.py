@@ -7,8 +7,13 @@ from authsvc.gateway.presented import Presented
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode
 from authsvc.verify.verifier import Question, Verifier
 
-# Verdicts on credentials that are valid, whatever their scopes and rate limits.
-GOOD = (VerdictCode.VALID, VerdictCode.INSUFFICIENT_SCOPE, VerdictCode.RATE_LIMITED)
+# Verdicts on credentials that are valid, whatever their scopes, rate limits and credits.
+GOOD = (
+    VerdictCode.VALID,
+    VerdictCode.INSUFFICIENT_SCOPE,
+    VerdictCode.RATE_LIMITED,
+    VerdictCode.CREDITS_EXHAUSTED,
+)
 
 
 class Presentation(NamedTuple):
@@ -28,7 +33,7 @@ class Verdicts:
         """Return the verdict on each credential from memory; None if memory does not know one of them."""
         question, texts = asked.question, asked.presented.texts
         if len(texts) > 1:
-            # Only of the one that is used, if any, something is taken from its rate limits.
+            # Only of the one that is used, if any, something is taken from its rate limits and credits.
             question = question._replace(cost=None)
         verdicts = {}
         for text in texts:
@@ -67,7 +72,7 @@ class Verdicts:
 
 
 def _limited(verdicts: Mapping[str, Verdict]) -> str:
-    """Return the text of the one credential that is valid, if it has rate limits; "" if there is none."""
+    """Return the text of the one credential that is valid, if it has limits or credits; "" without one."""
     good = [text for text, verdict in verdicts.items() if verdict.code in GOOD]
     if len(good) != 1:
         return ""

@@ -21,6 +21,7 @@ from authsvc.model.key_event import key_events
 from authsvc.model.new_key import NewKey
 from authsvc.revocation.authority import Authority, Claim
 from authsvc.revocation.barrier import Barrier
+from authsvc.store import credits as credit_store
 from authsvc.store import keys as key_store
 from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Connection
@@ -43,11 +44,9 @@ class KeyCreation(Protocol):
     ) -> tuple[Key, NewKeyString]:
         """Create a key; return it with its key string, which cannot be read again (rule 1).
 
-        With `seal_to`, the key string is returned only sealed to this recipient.
-
-        A key that this caller created with the same `request_id`, and whose key string was never delivered,
-        is revoked and replaced by the new one. While the call that created it is in progress, this waits, up
-        to 5 s.
+        With `seal_to`, the key string is returned only sealed to this recipient. A key that this caller
+        created with the same `request_id`, and whose key string was never delivered, is revoked and replaced
+        by the new one. While the call that created it is in progress, this waits, up to 5 s.
 
         Raises:
             InvalidArgument: INVALID_FIELD, if a scope is unknown, the owner's name resembles the platform's,
@@ -85,6 +84,7 @@ class KeyCreation(Protocol):
             expire_time=expire_time,
             allowed_networks=new.allowed_networks,
             rate_limits=new.rate_limits,
+            credits=None if new.credits is None else new.credits.for_new("credits"),
         )
         caller = self._replacements.with_latest_deadline(caller)
         until = self._replacements.latest_wait(caller)
@@ -94,7 +94,7 @@ class KeyCreation(Protocol):
             while True:
                 undelivered = await self._replacements.find(caller, key.owner_id, request_id, until)
                 try:
-                    await self._insert(caller, key, minted, new.brand, request_id, undelivered)
+                    key = await self._insert(caller, key, minted, new.brand, request_id, undelivered)
                 except RequestInProgress:
                     continue  # `find` waits for the earlier call, and raises this after too long a wait.
                 return key, minted.string
@@ -105,16 +105,18 @@ class KeyCreation(Protocol):
         """Create a key by one statement if there is nothing to refuse; return whether that was done.
 
         Otherwise `_insert` judges everything under locks. It also does so for a caller without a credential,
-        whose file is read once more after the last wait for a lock, and for a key with networks or rate
-        limits.
+        whose file is read once more after the last wait for a lock, and for a key with networks, rate limits
+        or credits.
         """
         try:
             minted.policy.refuse_brand(brand)
             minted.policy.check_new(key)
         except FailedPrecondition:
             return False
-        may_be_created = caller.kind is not None and not key.allowed_networks and not key.rate_limits
-        return may_be_created and await self._minting.create(caller, key, minted, request_id)
+        is_restricted = key.allowed_networks or key.rate_limits or key.credits is not None
+        if caller.kind is None or is_restricted:
+            return False
+        return await self._minting.create(caller, key, minted, request_id)
 
     async def _insert(
         self,
@@ -124,7 +126,7 @@ class KeyCreation(Protocol):
         brand: str,
         request_id: str,
         undelivered: Key | None,
-    ) -> None:
+    ) -> Key:
         async with self._transaction(caller, key, undelivered) as (connection, authorized, revoked_prefixes):
             platform.refuse_credential_of(authorized, key.owner_id)
             self._catalogue.check_held(authorized, key.scopes)
@@ -140,6 +142,8 @@ class KeyCreation(Protocol):
             if replaced:
                 await key_store.give_up_request(connection, replaced.key_id)
             await self._minting.insert(connection, key, minted, policy, request_id)
+            if key.credits is not None:
+                key = await credit_store.given(connection, key, None)
             events = key_events(caller, Action.KEY_CREATED, [key], at=key.create_time)
             if replaced:
                 now = self._clock()
@@ -149,6 +153,7 @@ class KeyCreation(Protocol):
                 revoked_prefixes.add(revoked.key_prefix)
                 events += key_events(caller, Action.KEY_REVOKED, [revoked], at=now)
             await audit.record_many(connection, events)
+        return key
 
     @asynccontextmanager
     async def _transaction(

@@ -31,7 +31,9 @@ from authsvc.model.look_up import is_digest
 from authsvc.model.new_key import NewKey
 from authsvc.revocation.authority import Authority, Claim
 from authsvc.revocation.barrier import Barrier
+from authsvc.store import credits as credit_store
 from authsvc.store import imports as import_store
+from authsvc.store import keys as key_store
 from authsvc.store.imports import Holding
 from authsvc.store.policies import PolicyStore, count_active
 from authsvc.store.pool import Connection
@@ -91,6 +93,11 @@ class KeyImport(Protocol):
             if not await import_store.insert(connection, [(key, secret)], request_id):
                 held = await import_store.find_look_ups(connection, [key.key_prefix])
                 raise _in_use(key.owner_id, held.get(key.key_prefix))
+            if key.rate_limits:
+                # Imports have none, so their statement does not write them.
+                await key_store.update(connection, [key])
+            if key.credits is not None:
+                key = await credit_store.given(connection, key, None)
             change.key_prefixes.add(key.key_prefix)
             await audit.record_many(connection, key_events(caller, Action.KEY_CREATED, [key], at=now))
         return key
@@ -224,6 +231,8 @@ def _key(caller: Caller, new: NewKey, secret: ForeignSecret, now: datetime) -> K
         update_time=now,
         expire_time=new.expire_time(now),
         allowed_networks=new.allowed_networks,
+        rate_limits=new.rate_limits,
+        credits=None if new.credits is None else new.credits.for_new("credits"),
     )
 
 

@@ -13,6 +13,7 @@ from authsvc.keys.derive import NO_TOKENS, TokenDerivation, TokenIssue
 from authsvc.keys.importing import KeyImport
 from authsvc.keys.minting import Minting
 from authsvc.keys.pause import KeyPauses
+from authsvc.keys.refund import KeyRefunds
 from authsvc.keys.replacement import Replacements
 from authsvc.keys.revocations import Revocations
 from authsvc.keys.revoke import KeyRevocation
@@ -39,6 +40,7 @@ class Keys(
     KeyUsageReads,
     KeyUpdates,
     KeyPauses,
+    KeyRefunds,
     KeyRevocation,
     KeyCascade,
     KeyDeletion,

@@ -19,6 +19,7 @@ from authsvc.model.identifier import new_identifier
 from authsvc.model.key import Key
 from authsvc.model.key_event import key_events
 from authsvc.model.rotation import GraceEnd, checked_wait
+from authsvc.store import credits as credit_store
 from authsvc.store import grace_ends as grace_store
 from authsvc.store import keys as key_store
 from authsvc.store.policies import lock_count
@@ -115,7 +116,8 @@ class KeyRotation(KeyReads, Protocol):
                 annotations=old.annotations,
                 allowed_networks=old.allowed_networks,
                 rate_limits=old.rate_limits,
-                budget_id=old.budget_id or old.key_id,
+                budget_id=old.account_id,
+                credits=old.credits,
                 create_time=now,
                 creator_id=caller.credential_id,
                 update_time=now,
@@ -123,6 +125,8 @@ class KeyRotation(KeyReads, Protocol):
                 rotated_from_key_id=old.key_id,
             )
             await self._minting.insert(connection, key, minted, policy, request_id)
+            if old.credits is not None:
+                await credit_store.share(connection, old.key_id, key.key_id)
             at, by = now + grace_period, caller.credential_id
             replaced = old.replaced(now, at=at, by=by, successor_id=key.key_id)
             await key_store.update(connection, [replaced])

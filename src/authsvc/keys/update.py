@@ -1,6 +1,7 @@
 """UpdateKey."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from authsvc.model.allowed_networks import widens
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
+from authsvc.model.credits import Credits, gives_more
 from authsvc.model.errors import Conflict
 from authsvc.model.key import Key, KeyState
 from authsvc.model.key_event import key_events
@@ -20,9 +22,11 @@ from authsvc.model.new_key import checked_expire_time
 from authsvc.model.policy import OwnerPolicy
 from authsvc.model.rate_limit import loosens
 from authsvc.model.scope import FULL_ACCESS
+from authsvc.store import credits as credit_store
 from authsvc.store import keys as key_store
 from authsvc.store import notifications as notification_store
 from authsvc.store.policies import lock_count
+from authsvc.store.pool import Connection
 
 # The fields that verification does not read. Other workers need not be told of a change of these.
 _FIELDS_NOT_VERIFIED = frozenset({"display_name", "description", "technical_contacts"})
@@ -46,8 +50,8 @@ class KeyUpdates(Protocol):
     ) -> Key:
         """Update a key that is not revoked; return it (rule 8). `fields` has the new values by name.
 
-        If the key has all of these values already, nothing is written and nothing is recorded. An `etag`
-        that is not empty has to be that of the key.
+        If the key has all of them already, nothing is written or recorded. An `etag` that is not empty has to
+        be that of the key.
 
         Raises:
             NotFound: KEY_NOT_FOUND, if it is unknown or of another owner.
@@ -56,8 +60,8 @@ class KeyUpdates(Protocol):
             InvalidArgument: INVALID_FIELD, if a new scope is unknown, or the expiry is in the past or more
                 than 100 years ahead.
             PermissionDenied: SCOPE_NOT_GRANTABLE, if the caller lacks a new scope, or any scope of a key that
-                is to live longer, or to be used from more networks or more often; PLATFORM_NEEDS_FULL_ACCESS;
-                KEY_MANAGER_NOT_PERMITTED, by the owner's policy.
+                is to live longer, to be used from more networks or more often, or to have more credits;
+                PLATFORM_NEEDS_FULL_ACCESS; KEY_MANAGER_NOT_PERMITTED, by the owner's policy.
             FailedPrecondition: LAST_ADMINISTRATOR_KEY, unless `allow_last_administrator`. By the owner's
                 policy, KEY_EDIT_NOT_ALLOWED, SCOPE_NOT_ALLOWED, EXPIRATION_REQUIRED, KEY_LIFETIME_TOO_LONG or
                 CONTACTS_REQUIRED; for an expired key that becomes active, API_KEYS_NOT_ENABLED or
@@ -74,6 +78,7 @@ class KeyUpdates(Protocol):
             if policy.max_active_keys and "expire_time" in fields:
                 # Another transaction must count this key either as it is or as it will be.
                 await lock_count(change.connection, key.owner_id)
+            key, fields = await _with_credits(change.connection, key, fields)
             now = self._clock()  # After the wait for locks: the key may have expired meanwhile.
             changed = self._changed(change.caller, key, policy, fields, now)
             if key.state(now) is KeyState.EXPIRED and changed.state(now) is not KeyState.EXPIRED:
@@ -89,6 +94,7 @@ class KeyUpdates(Protocol):
                 # This waits for the workers all the same: an earlier call may not have done so (R7).
                 return key
             await key_store.update(change.connection, [changed])
+            changed = await _given(change.connection, key, changed, fields)
             [event] = key_events(change.caller, Action.KEY_UPDATED, [changed], at=now, fields=fields)
             await audit.record_many(change.connection, [event])
             if removed := [each for each in key.technical_contacts if each not in changed.technical_contacts]:
@@ -105,16 +111,38 @@ class KeyUpdates(Protocol):
         self._catalogue.check_grant(caller, sorted(added), path="key.scopes")
         policy.check_update(key, fields)
         changed = key.changed(now, **fields)
-        is_wider = widens(key.allowed_networks, changed.allowed_networks) or loosens(
-            key.rate_limits, changed.rate_limits
+        is_wider = (
+            widens(key.allowed_networks, changed.allowed_networks)
+            or loosens(key.rate_limits, changed.rate_limits)
+            or ("credits" in fields and gives_more(key.credits, changed.credits))
         )
         if added or is_wider or changed.outlives(key):
             platform.refuse_credential_of(caller, key.owner_id)
         if is_wider or changed.outlives(key):
             # A longer life grants all that the key may do for a longer time, other networks elsewhere, and
-            # looser rate limits more often.
+            # looser rate limits and credits more often.
             self._catalogue.check_held(caller, changed.scopes)
         return changed
+
+
+async def _with_credits(
+    connection: Connection, key: Key, fields: Mapping[str, object]
+) -> tuple[Key, Mapping[str, object]]:
+    """Return a key with what remains of its credits, locked if they change, and the fields to be written."""
+    if "credits" not in fields:
+        return key, fields
+    key = replace(key, credits=await credit_store.lock(connection, key))
+    wanted = fields["credits"]
+    if isinstance(wanted, Credits):
+        fields = {**fields, "credits": wanted.over(key.credits, "key.credits")}
+    return key, fields
+
+
+async def _given(connection: Connection, key: Key, changed: Key, fields: Mapping[str, object]) -> Key:
+    """Write the credits of a changed key, if they are among the fields; return it as it is now."""
+    if "credits" not in fields:
+        return changed
+    return await credit_store.given(connection, changed, key.credits)
 
 
 def _takes(key: Key, changed: Key) -> bool:

@@ -53,7 +53,7 @@ class Credential:
     networks: AllowedNetworks | None = None
     # What an imported key is found by; empty for a key whose string begins with its prefix.
     look_up: str = ""
-    # A key that has rate limits, or whose owner has.
+    # A key that has rate limits or credits, or whose owner has rate limits.
     limits: RateLimits | None = None
     # What a transport answers while the credential is valid, or the part of that which does not change; empty
     # until it was answered once. It is derived from the fields above, and is dropped with them.

@@ -18,6 +18,7 @@ from hashlib import blake2b
 from typing import Self
 
 from authsvc.model.caller import ANONYMOUS, Caller
+from authsvc.model.credits import Credits
 from authsvc.model.delivery import ANSWERED_WITHIN, REPLACED_WITHIN, Delivery
 from authsvc.model.errors import AlreadyDone, FailedPrecondition
 from authsvc.model.look_up import is_foreign
@@ -86,8 +87,14 @@ class Key:
     # Whose units it takes from its rate limits: its own, or those of the first key that it goes back to by
     # rotation, so that a rotation gives nobody new ones.
     budget_id: str = ""
+    credits: Credits | None = None
     pause: Pause | None = None
     version: int = 1
+
+    @property
+    def account_id(self) -> str:
+        """Whose credits and units of rate limits it takes."""
+        return self.budget_id or self.key_id
 
     def state(self, now: datetime) -> KeyState:
         """Return the state at `now`. A revoked key is REVOKED even when it has expired (rule 12).

@@ -30,6 +30,7 @@ def _details(action: Action, key: Key, fields: Collection[str], reason: str) -> 
                 "expire_time": _instant(key.expire_time),
                 "allowed_networks": " ".join(key.allowed_networks),
                 "rate_limits": " ".join(map(str, key.rate_limits)),
+                "credits": "" if key.credits is None else str(key.credits),
             }
         case Action.KEY_UPDATED:
             details = {"fields": ",".join(sorted(fields))}
@@ -41,6 +42,8 @@ def _details(action: Action, key: Key, fields: Collection[str], reason: str) -> 
                 details["allowed_networks"] = " ".join(key.allowed_networks) or "any"
             if "rate_limits" in fields:
                 details["rate_limits"] = " ".join(map(str, key.rate_limits)) or "none"
+            if "credits" in fields:
+                details["credits"] = "none" if key.credits is None else str(key.credits)
             return details
         case Action.KEY_ROTATED:
             return {"rotated_to_key_id": key.rotated_to_key_id, "revoke_time": _instant(key.revoke_time)}
@@ -55,6 +58,15 @@ def _details(action: Action, key: Key, fields: Collection[str], reason: str) -> 
             return {"reason": reason}
         case _:
             return {}
+
+
+def refund_event(caller: Caller, key: Key, *, amount: int, refund_id: str, at: datetime) -> AuditEvent:
+    """Return the event of credits that were given back."""
+    details = {"amount": str(amount), "refund_id": refund_id}
+    [event] = AuditEvent.of_each(
+        caller, Action.KEY_CREDITS_REFUNDED, at=at, targets=[(key.key_id, key.owner_id, details)]
+    )
+    return event
 
 
 def revoked_with(key_id: str) -> dict[str, str]:

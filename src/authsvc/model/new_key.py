@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from authsvc.model.credits import Credits
 from authsvc.model.errors import FieldViolation, InvalidArgument
 from authsvc.model.expiration import ExpirationPreset
 from authsvc.model.key import TechnicalContact
@@ -28,6 +29,7 @@ class NewKey:
     environment: str = ""
     allowed_networks: tuple[str, ...] = ()
     rate_limits: tuple[RateLimit, ...] = ()
+    credits: Credits | None = None
 
     def expire_time(self, now: datetime) -> datetime | None:
         """Return when a key that is created at `now` expires; None for never.

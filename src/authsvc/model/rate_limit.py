@@ -12,6 +12,7 @@ from authsvc.model.errors import FieldViolation, InvalidArgument
 
 if TYPE_CHECKING:
     from authsvc.model.budget import Budget
+    from authsvc.model.credit_account import CreditAccount
 
 #: How many limits a key, or a policy, may have.
 MAX_LIMITS = 5
@@ -55,23 +56,45 @@ class RateLimit(NamedTuple):
 
 
 class RateLimits:
-    """The limits that hold for a credential: its own, and those of its owner.
+    """The limits that hold for a credential: its own, those of its owner, and its credits.
 
     `budget_id` names whose units are taken from the limits of the key. A key that was rotated and its
     successor have the same one.
     """
 
-    __slots__ = ("budget_id", "budgets", "kept_answer", "of_key", "of_owner", "owner_id")
+    __slots__ = (
+        "account",
+        "account_epoch",
+        "account_id",
+        "budget_id",
+        "budgets",
+        "kept_answer",
+        "of_key",
+        "of_owner",
+        "owner_id",
+    )
 
     def __init__(
-        self, budget_id: str, owner_id: str, of_key: Sequence[RateLimit], of_owner: Sequence[RateLimit]
+        self,
+        budget_id: str,
+        owner_id: str,
+        of_key: Sequence[RateLimit],
+        of_owner: Sequence[RateLimit],
+        *,
+        account_id: str = "",
+        account_epoch: int = 0,
     ) -> None:
+        """`account_id` is that of the credits, "" without any; `account_epoch` is when they were set last."""
         self.budget_id = budget_id
         self.owner_id = owner_id
         self.of_key = tuple(of_key)
         self.of_owner = tuple(of_owner)
         # What this worker knows and holds of each, first those of the key; empty until they are needed.
         self.budgets: tuple[Budget, ...] = ()
+        self.account_id = account_id
+        self.account_epoch = account_epoch
+        # What this worker knows and holds of the credits; None until they are needed.
+        self.account: CreditAccount | None = None
         # What a transport keeps, to tell what is left. It is dropped with them.
         self.kept_answer: Any = None
 

@@ -22,7 +22,13 @@ REFUSALS: Mapping[VerdictCode, tuple[str, str]] = {
     ),
 }
 # Of no caller of authsvc, whose own credential is not limited.
-RATE_LIMITED = (
-    "CREDENTIAL_RATE_LIMITED",
-    "has reached a rate limit; retry later, and send fewer requests",
-)
+LIMITED: Mapping[VerdictCode, tuple[str, str]] = {
+    VerdictCode.RATE_LIMITED: (
+        "CREDENTIAL_RATE_LIMITED",
+        "has reached a rate limit; retry later, and send fewer requests",
+    ),
+    VerdictCode.CREDITS_EXHAUSTED: (
+        "CREDENTIAL_CREDITS_EXHAUSTED",
+        "has too few credits; wait for the next refill, or ask its owner for more",
+    ),
+}

@@ -21,6 +21,7 @@ class VerdictCode(Enum):
     DISABLED = "DISABLED"
     ADDRESS_NOT_ALLOWED = "ADDRESS_NOT_ALLOWED"
     RATE_LIMITED = "RATE_LIMITED"
+    CREDITS_EXHAUSTED = "CREDITS_EXHAUSTED"
 
     # That of Enum is computed in Python, for each look into a dictionary.
     __hash__ = object.__hash__
@@ -29,8 +30,8 @@ class VerdictCode(Enum):
 class Verdict(NamedTuple):
     """`credential` is None exactly if `code` is NOT_FOUND: without the right secret, nothing is disclosed.
 
-    `limits` are the rate limits that were asked, if any. `retry_after` is the wait in seconds if `code` is
-    RATE_LIMITED, infinite if it never becomes VALID.
+    `limits` are the rate limits and credits that were asked, if any. `retry_after` is the wait in seconds if
+    `code` is RATE_LIMITED or CREDITS_EXHAUSTED, infinite if it never becomes VALID by itself.
     """
 
     code: VerdictCode
@@ -51,7 +52,7 @@ def decide(
 ) -> Verdict:
     """Judge a credential whose secret was proved, for a client with a normalized address, "" if not known.
 
-    Whoever asks takes units from its rate limits after that, if it is VALID.
+    Whoever asks takes units from its rate limits and credits after that, if it is VALID.
 
     A credential is refused from the instant `now >= expire_time` on (rule 13), and a session from the instant
     at which its idle timeout is over. Final states take precedence over DISABLED, which can be taken back.

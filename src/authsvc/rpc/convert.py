@@ -17,6 +17,7 @@ from authsvc.model.key_query import KeyFilter, KeyOrder, KeyQuery
 from authsvc.model.look_up import shown
 from authsvc.model.new_key import NewKey
 from authsvc.model.verdict import Verdict, VerdictCode
+from authsvc.rpc.credits import credits_message, credits_of
 from authsvc.rpc.rate_limits import limit_messages, limits_of, set_limits, states_bytes
 from authsvc.rpc.update_mask import mask_violations
 from authsvc.v1 import key_service_pb2 as service_pb
@@ -36,6 +37,7 @@ _PRESETS = {
 _EDITABLE = (
     "allowed_networks",
     "annotations",
+    "credits",
     "description",
     "display_name",
     "expire_time",
@@ -75,6 +77,7 @@ def key_message(key: Key, now: datetime) -> pb.Key:
         allowed_networks=key.allowed_networks,
         imported=key.is_imported,
         rate_limits=limit_messages(key.rate_limits),
+        credits=credits_message(key.credits),
         **_pause_fields(key, now),
     )
 
@@ -197,6 +200,7 @@ def new_key(request: service_pb.CreateKeyRequest) -> NewKey:
         environment=request.environment,
         allowed_networks=checked_networks(request.allowed_networks, "allowed_networks"),
         rate_limits=limits_of(request.rate_limits, "rate_limits"),
+        credits=credits_of(request),
     )
 
 
@@ -250,6 +254,7 @@ def changed_fields(request: service_pb.UpdateKeyRequest) -> dict[str, object]:
         "annotations": dict(key.annotations),
         "allowed_networks": checked_networks(key.allowed_networks, "key.allowed_networks"),
         "rate_limits": limits_of(key.rate_limits, "key.rate_limits"),
+        "credits": credits_of(key),
     }
     return {name: values[name] for name in names}
 

@@ -32,6 +32,7 @@ from authsvc.rpc.convert import (
     verdict_answer,
     verdict_message,
 )
+from authsvc.rpc.credit_rpcs import CreditRpcs
 from authsvc.rpc.endpoint import Recall
 from authsvc.rpc.imports import candidate, digest, result
 from authsvc.rpc.key_usage import KeyUsageRpcs
@@ -45,7 +46,7 @@ _DEFAULT_PAGE_SIZE = 50
 _KEYS_AT_A_TIME = 10
 
 
-class KeyService(KeyUsageRpcs):
+class KeyService(KeyUsageRpcs, CreditRpcs):
     """Serves `authsvc.v1.KeyService`; the comments in the proto are its specification."""
 
     descriptor: ClassVar[ServiceDescriptor] = pb.DESCRIPTOR.services_by_name["KeyService"]

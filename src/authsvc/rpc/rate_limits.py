@@ -1,4 +1,4 @@
-"""Rate limits as messages, and what is left of them."""
+"""Rate limits as messages, and what is left of them and of credits."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -34,8 +34,10 @@ def set_limits(
     limits: RateLimits,
     retry_after: float,
 ) -> None:
-    """Add what is left of each limit to an answer, and how long to wait, if that helps."""
+    """Add what is left of each limit and of credits to an answer, and how long to wait, if that helps."""
     message.rate_limits.extend(map(_state, limits.budgets))
+    if limits.account is not None and (remaining := limits.account.remaining) is not None:
+        message.credits_remaining = remaining
     if 0 < retry_after < inf:
         message.retry_after.FromTimedelta(timedelta(microseconds=ceil(retry_after * _MICROSECONDS)))
 
@@ -56,6 +58,8 @@ def states_bytes(limits: RateLimits) -> bytes:
             left = size
         state.remaining = left
         reset.seconds = -((left - size) * budget.limit.period // size)
+    if (account := limits.account) is not None:
+        answer.credits_remaining = account.held + account.left
     data: bytes = answer.SerializeToString()
     return data
 

@@ -44,7 +44,7 @@ _COLUMNS = """
     create_time, creator_id, update_time, expire_time, revoke_time, revoker_id, revoke_reason, last_use_time,
     last_use_ip, rotated_from_key_id, rotated_to_key_id, answer, version, disable_time, disabled_until,
     disabler_id, disable_reason, disabled_by_platform, allowed_networks, revoke_cause, revoked_with_key_id,
-    rate_limits, budget_id, folded_name, use_key_id
+    rate_limits, budget_id, credits, folded_name, use_key_id
 """
 _LIVES = (
     f"coalesce(least(expire_time, revoke_time), {_NEVER_EXPIRES}) > {{now}}"

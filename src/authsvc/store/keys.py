@@ -14,6 +14,7 @@ from authsvc.model.key import Key, RevokeCause, TechnicalContact
 from authsvc.model.pause import Pause
 from authsvc.model.text import folded
 from authsvc.store.audit import events_json
+from authsvc.store.credits import from_column
 from authsvc.store.pool import Connection
 from authsvc.store.queries import load_queries
 from authsvc.store.rate_limits import as_json, from_json
@@ -223,6 +224,7 @@ def from_row(row: asyncpg.Record) -> Key:
         allowed_networks=tuple(row["allowed_networks"]),
         rate_limits=from_json(row["rate_limits"]),
         budget_id=row["budget_id"],
+        credits=from_column(row["credits"]),
         pause=_pause(row),
         version=row["version"],
     )

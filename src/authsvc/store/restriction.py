@@ -33,14 +33,21 @@ def allowed_networks(row: asyncpg.Record) -> AllowedNetworks | None:
 
 
 def rate_limits(row: asyncpg.Record) -> RateLimits | None:
-    """Return the rate limits of a credential and of its owner; None without any."""
+    """Return the rate limits and credits of a credential, and the limits of its owner; None without any."""
     # The platform has no policy.
     of_owner = row["owner_rate_limits"] if row["owner_id"] != PLATFORM_OWNER else None
-    if row["rate_limits"] == limits_column.NONE and of_owner in (None, limits_column.NONE):
+    account_id: str | None = row["credit_account_id"]
+    if (
+        row["rate_limits"] == limits_column.NONE
+        and of_owner in (None, limits_column.NONE)
+        and account_id is None
+    ):
         return None
     return RateLimits(
         row["budget_id"] or row["credential_id"],
         row["owner_id"],
         limits_column.from_json(row["rate_limits"]),
         limits_column.from_json(of_owner),
+        account_id=account_id or "",
+        account_epoch=row["credit_epoch"] or 0,
     )

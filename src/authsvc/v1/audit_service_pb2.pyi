@@ -58,11 +58,11 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     """An action recorded by a later version."""
     AUDIT_ACTION_KEY_CREATED: _AuditAction.ValueType  # 1
     """A key was created. Details: `scopes`; `expire_time` if the key expires;
-    `allowed_networks` and `rate_limits` if it has some.
+    `allowed_networks`, `rate_limits` and `credits` if it has some.
     """
     AUDIT_ACTION_KEY_UPDATED: _AuditAction.ValueType  # 2
     """A key was updated. Details: `fields`, comma-separated; the new `scopes`,
-    `expire_time`, `allowed_networks` and `rate_limits` if they changed.
+    `expire_time`, `allowed_networks`, `rate_limits` and `credits` if they changed.
     """
     AUDIT_ACTION_KEY_ROTATED: _AuditAction.ValueType  # 3
     """A key was replaced. Details: `rotated_to_key_id`; `revoke_time` of the old
@@ -153,6 +153,8 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     """
     AUDIT_ACTION_KEY_IMPORTED: _AuditAction.ValueType  # 23
     """A key was imported that another system had issued. Details as of KEY_CREATED."""
+    AUDIT_ACTION_KEY_CREDITS_REFUNDED: _AuditAction.ValueType  # 24
+    """Credits of a key were given back by RefundCredits. Details: `amount`, `refund_id`."""
 
 class AuditAction(_AuditAction, metaclass=_AuditActionEnumTypeWrapper):
     """An action that the audit log records."""
@@ -161,11 +163,11 @@ AUDIT_ACTION_UNSPECIFIED: AuditAction.ValueType  # 0
 """An action recorded by a later version."""
 AUDIT_ACTION_KEY_CREATED: AuditAction.ValueType  # 1
 """A key was created. Details: `scopes`; `expire_time` if the key expires;
-`allowed_networks` and `rate_limits` if it has some.
+`allowed_networks`, `rate_limits` and `credits` if it has some.
 """
 AUDIT_ACTION_KEY_UPDATED: AuditAction.ValueType  # 2
 """A key was updated. Details: `fields`, comma-separated; the new `scopes`,
-`expire_time`, `allowed_networks` and `rate_limits` if they changed.
+`expire_time`, `allowed_networks`, `rate_limits` and `credits` if they changed.
 """
 AUDIT_ACTION_KEY_ROTATED: AuditAction.ValueType  # 3
 """A key was replaced. Details: `rotated_to_key_id`; `revoke_time` of the old
@@ -256,6 +258,8 @@ the seconds before. A request without an address is none.
 """
 AUDIT_ACTION_KEY_IMPORTED: AuditAction.ValueType  # 23
 """A key was imported that another system had issued. Details as of KEY_CREATED."""
+AUDIT_ACTION_KEY_CREDITS_REFUNDED: AuditAction.ValueType  # 24
+"""Credits of a key were given back by RefundCredits. Details: `amount`, `refund_id`."""
 Global___AuditAction: _TypeAlias = AuditAction  # noqa: Y015
 
 @_typing.final

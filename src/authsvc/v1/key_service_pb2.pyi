@@ -164,6 +164,7 @@ class CreateKeyRequest(_message.Message):
     ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
     KEY_HASH_FIELD_NUMBER: _builtins.int
     RATE_LIMITS_FIELD_NUMBER: _builtins.int
+    CREDITS_FIELD_NUMBER: _builtins.int
     owner_id: _builtins.str
     """The user or organization that the key is for: 1 to 128 characters of
     `A-Z a-z 0-9 . _ : @ -`. `authsvc` is the platform itself; its keys act on every
@@ -243,6 +244,10 @@ class CreateKeyRequest(_message.Message):
     def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.RateLimit]:
         """How often the key can be used, as in Key."""
 
+    @_builtins.property
+    def credits(self) -> _resources_pb2.Credits:
+        """How many units the key can take in all, as in Key."""
+
     def __init__(
         self,
         *,
@@ -262,10 +267,11 @@ class CreateKeyRequest(_message.Message):
         allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
         key_hash: _builtins.str = ...,
         rate_limits: _abc.Iterable[_resources_pb2.RateLimit] | None = ...,
+        credits: _resources_pb2.Credits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "ttl", b"ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credits", b"credits", "expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "brand", b"brand", "description", b"description", "display_name", b"display_name", "environment", b"environment", "expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "key_hash", b"key_hash", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "request_id", b"request_id", "scopes", b"scopes", "seal_to", b"seal_to", "technical_contacts", b"technical_contacts", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "brand", b"brand", "credits", b"credits", "description", b"description", "display_name", b"display_name", "environment", b"environment", "expiration", b"expiration", "expiration_preset", b"expiration_preset", "expire_time", b"expire_time", "key_hash", b"key_hash", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "request_id", b"request_id", "scopes", b"scopes", "seal_to", b"seal_to", "technical_contacts", b"technical_contacts", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_expiration: _TypeAlias = _typing.Literal["expire_time", "ttl", "expiration_preset"]  # noqa: Y015
     _WhichOneofArgType_expiration: _TypeAlias = _typing.Literal["expiration", b"expiration"]  # noqa: Y015
@@ -949,6 +955,64 @@ class DisableKeyRequest(_message.Message):
 Global___DisableKeyRequest: _TypeAlias = DisableKeyRequest  # noqa: Y015
 
 @_typing.final
+class RefundCreditsRequest(_message.Message):
+    """Request message for RefundCredits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    REFUND_ID_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The key whose credits were spent, or a key that it was rotated to or from."""
+    amount: _builtins.int
+    """How many credits to give back, 1 to 1,000,000,000,000."""
+    refund_id: _builtins.str
+    """What the refund is for, in the words of the client: 1 to 64 characters of
+    `A-Z a-z 0-9 . _ : -`, for instance the id of the request that has failed. It is
+    remembered for 30 days. A call that repeats it changes nothing; with another
+    `amount` it is refused: ALREADY_EXISTS, reason REFUND_REPEATED.
+    """
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        amount: _builtins.int = ...,
+        refund_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "key_id", b"key_id", "refund_id", b"refund_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundCreditsRequest: _TypeAlias = RefundCreditsRequest  # noqa: Y015
+
+@_typing.final
+class RefundCreditsResponse(_message.Message):
+    """Response message for RefundCredits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDITS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def credits(self) -> _resources_pb2.Credits:
+        """The credits of the key now."""
+
+    def __init__(
+        self,
+        *,
+        credits: _resources_pb2.Credits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credits", b"credits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credits", b"credits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundCreditsResponse: _TypeAlias = RefundCreditsResponse  # noqa: Y015
+
+@_typing.final
 class EnableKeyRequest(_message.Message):
     """Request message for EnableKey."""
 
@@ -1357,9 +1421,10 @@ class VerifyKeyRequest(_message.Message):
     and the version of the program are kept. Empty if it is not known.
     """
     cost: _builtins.int
-    """How many units a valid verification takes from each rate limit; 1 if unset. 0 takes
-    nothing and is never RATE_LIMITED: it only asks, also for what is left of the
-    limits. A cost that is higher than a limit is always RATE_LIMITED.
+    """How many units a valid verification takes from each rate limit, and from the credits;
+    1 if unset. 0 takes nothing and is never RATE_LIMITED or CREDITS_EXHAUSTED: it only
+    asks, also for what is left. A cost that is higher than a limit is always
+    RATE_LIMITED.
     """
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1426,6 +1491,7 @@ class VerifyKeyResponse(_message.Message):
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     RATE_LIMITS_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    CREDITS_REMAINING_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
     """Whether to accept the request. True if and only if `code` is VALID."""
     code: _resources_pb2.VerdictCode.ValueType
@@ -1436,6 +1502,11 @@ class VerifyKeyResponse(_message.Message):
     """
     owner_id: _builtins.str
     """The user or organization that the key belongs to."""
+    credits_remaining: _builtins.int
+    """How many credits remain, as far as the worker knows that answers: others may have
+    taken some within the last two seconds. Unset for a key without credits, or if it is
+    not known.
+    """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The scopes of the key, sorted."""
@@ -1451,13 +1522,14 @@ class VerifyKeyResponse(_message.Message):
     @_builtins.property
     def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.RateLimitState]:
         """What is left of the rate limits of the key and of its owner's policy; only if
-        `code` is VALID or RATE_LIMITED.
+        `code` is VALID, RATE_LIMITED or CREDITS_EXHAUSTED.
         """
 
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
-        """If `code` is RATE_LIMITED: how long to wait before the next attempt. Unset if the
-        `cost` is higher than a limit, so that no attempt succeeds.
+        """If `code` is RATE_LIMITED or CREDITS_EXHAUSTED: how long to wait before the next
+        attempt, which for credits is until the next refill. Unset if the `cost` is higher
+        than a limit, or no refill is enough, so that no attempt succeeds.
         """
 
     def __init__(
@@ -1472,12 +1544,15 @@ class VerifyKeyResponse(_message.Message):
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         rate_limits: _abc.Iterable[_resources_pb2.RateLimitState] | None = ...,
         retry_after: _duration_pb2.Duration | None = ...,
+        credits_remaining: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "retry_after", b"retry_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_credits_remaining", b"_credits_remaining", "credits_remaining", b"credits_remaining", "expire_time", b"expire_time", "retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "code", b"code", "expire_time", b"expire_time", "key_id", b"key_id", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "retry_after", b"retry_after", "scopes", b"scopes", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_credits_remaining", b"_credits_remaining", "annotations", b"annotations", "code", b"code", "credits_remaining", b"credits_remaining", "expire_time", b"expire_time", "key_id", b"key_id", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "retry_after", b"retry_after", "scopes", b"scopes", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__credits_remaining: _TypeAlias = _typing.Literal["credits_remaining"]  # noqa: Y015
+    _WhichOneofArgType__credits_remaining: _TypeAlias = _typing.Literal["_credits_remaining", b"_credits_remaining"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__credits_remaining) -> _WhichOneofReturnType__credits_remaining | None: ...
 
 Global___VerifyKeyResponse: _TypeAlias = VerifyKeyResponse  # noqa: Y015
 
@@ -2089,8 +2164,8 @@ class VerifyTokenRequest(_message.Message):
     key are those of its tokens, too.
     """
     cost: _builtins.int
-    """How many units are taken from the rate limits of the key that the token was derived
-    from, as in VerifyKey.
+    """How many units are taken from the rate limits and the credits of the key that the
+    token was derived from, as in VerifyKey.
     """
     @_builtins.property
     def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -2159,6 +2234,7 @@ class VerifyTokenResponse(_message.Message):
     TOKEN_ID_FIELD_NUMBER: _builtins.int
     RATE_LIMITS_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    CREDITS_REMAINING_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
     """Whether to accept the request. True if and only if `code` is VALID."""
     code: _resources_pb2.VerdictCode.ValueType
@@ -2176,6 +2252,8 @@ class VerifyTokenResponse(_message.Message):
     """The user or organization that the credential belongs to."""
     token_id: _builtins.str
     """The id of the token, its claim `jti`."""
+    credits_remaining: _builtins.int
+    """How many credits remain, as in VerifyKey."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The scopes of the token that its credential still has, sorted."""
@@ -2210,11 +2288,14 @@ class VerifyTokenResponse(_message.Message):
         token_id: _builtins.str = ...,
         rate_limits: _abc.Iterable[_resources_pb2.RateLimitState] | None = ...,
         retry_after: _duration_pb2.Duration | None = ...,
+        credits_remaining: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "retry_after", b"retry_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_credits_remaining", b"_credits_remaining", "credits_remaining", b"credits_remaining", "expire_time", b"expire_time", "retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "code", b"code", "expire_time", b"expire_time", "key_id", b"key_id", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "retry_after", b"retry_after", "scopes", b"scopes", "session_id", b"session_id", "token_id", b"token_id", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_credits_remaining", b"_credits_remaining", "annotations", b"annotations", "code", b"code", "credits_remaining", b"credits_remaining", "expire_time", b"expire_time", "key_id", b"key_id", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "retry_after", b"retry_after", "scopes", b"scopes", "session_id", b"session_id", "token_id", b"token_id", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__credits_remaining: _TypeAlias = _typing.Literal["credits_remaining"]  # noqa: Y015
+    _WhichOneofArgType__credits_remaining: _TypeAlias = _typing.Literal["_credits_remaining", b"_credits_remaining"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__credits_remaining) -> _WhichOneofReturnType__credits_remaining | None: ...
 
 Global___VerifyTokenResponse: _TypeAlias = VerifyTokenResponse  # noqa: Y015

@@ -109,6 +109,11 @@ class KeyServiceStub:
                 request_serializer=authsvc_dot_v1_dot_key__service__pb2.DisableKeyRequest.SerializeToString,
                 response_deserializer=authsvc_dot_v1_dot_resources__pb2.Key.FromString,
                 _registered_method=True)
+        self.RefundCredits = channel.unary_unary(
+                '/authsvc.v1.KeyService/RefundCredits',
+                request_serializer=authsvc_dot_v1_dot_key__service__pb2.RefundCreditsRequest.SerializeToString,
+                response_deserializer=authsvc_dot_v1_dot_key__service__pb2.RefundCreditsResponse.FromString,
+                _registered_method=True)
         self.EnableKey = channel.unary_unary(
                 '/authsvc.v1.KeyService/EnableKey',
                 request_serializer=authsvc_dot_v1_dot_key__service__pb2.EnableKeyRequest.SerializeToString,
@@ -273,12 +278,12 @@ class KeyServiceServicer:
 
     def UpdateKey(self, request, context):
         """Updates `display_name`, `description`, `technical_contacts`, `scopes`,
-        `expire_time`, `annotations`, `allowed_networks` or `rate_limits`, as far as
-        `key_edits` of the owner's policy allows. A revoked key cannot be updated. A key
-        with scopes that the caller does not have cannot get a later expiry, more networks
-        or looser rate limits: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key
-        already has the values, nothing changes, including `update_time` and `etag`, and no
-        audit event is recorded.
+        `expire_time`, `annotations`, `allowed_networks`, `rate_limits` or `credits`, as far
+        as `key_edits` of the owner's policy allows. A revoked key cannot be updated. A key
+        with scopes that the caller does not have cannot get a later expiry, more networks,
+        looser rate limits or more credits: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If
+        the key already has the values, nothing changes, including `update_time` and `etag`,
+        and no audit event is recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -319,6 +324,17 @@ class KeyServiceServicer:
         the owner `authsvc` has disabled cannot be enabled by others: PERMISSION_DENIED,
         reason DISABLED_BY_PLATFORM. Such a caller cannot shorten what the owner has
         disabled for longer: FAILED_PRECONDITION, reason DISABLED_BY_OWNER_FOR_LONGER.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefundCredits(self, request, context):
+        """Gives back credits that verifications of a key have taken, for instance when the work
+        for them has failed. At most as many can be given back as were spent since the credits
+        were set or refilled: FAILED_PRECONDITION, reason REFUND_EXCEEDS_SPENT. A `refund_id`
+        counts once, so the call is safe to repeat. Only a caller that has all scopes of the
+        key can do it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -526,6 +542,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.DisableKey,
                     request_deserializer=authsvc_dot_v1_dot_key__service__pb2.DisableKeyRequest.FromString,
                     response_serializer=authsvc_dot_v1_dot_resources__pb2.Key.SerializeToString,
+            ),
+            'RefundCredits': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefundCredits,
+                    request_deserializer=authsvc_dot_v1_dot_key__service__pb2.RefundCreditsRequest.FromString,
+                    response_serializer=authsvc_dot_v1_dot_key__service__pb2.RefundCreditsResponse.SerializeToString,
             ),
             'EnableKey': grpc.unary_unary_rpc_method_handler(
                     servicer.EnableKey,
@@ -858,6 +879,33 @@ class KeyService:
             '/authsvc.v1.KeyService/DisableKey',
             authsvc_dot_v1_dot_key__service__pb2.DisableKeyRequest.SerializeToString,
             authsvc_dot_v1_dot_resources__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefundCredits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authsvc.v1.KeyService/RefundCredits',
+            authsvc_dot_v1_dot_key__service__pb2.RefundCreditsRequest.SerializeToString,
+            authsvc_dot_v1_dot_key__service__pb2.RefundCreditsResponse.FromString,
             options,
             channel_credentials,
             insecure,

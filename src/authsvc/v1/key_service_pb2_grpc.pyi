@@ -96,12 +96,12 @@ class KeyServiceStub:
     """
     UpdateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _resources_pb2.Key]
     """Updates `display_name`, `description`, `technical_contacts`, `scopes`,
-    `expire_time`, `annotations`, `allowed_networks` or `rate_limits`, as far as
-    `key_edits` of the owner's policy allows. A revoked key cannot be updated. A key
-    with scopes that the caller does not have cannot get a later expiry, more networks
-    or looser rate limits: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key
-    already has the values, nothing changes, including `update_time` and `etag`, and no
-    audit event is recorded.
+    `expire_time`, `annotations`, `allowed_networks`, `rate_limits` or `credits`, as far
+    as `key_edits` of the owner's policy allows. A revoked key cannot be updated. A key
+    with scopes that the caller does not have cannot get a later expiry, more networks,
+    looser rate limits or more credits: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If
+    the key already has the values, nothing changes, including `update_time` and `etag`,
+    and no audit event is recorded.
     """
     RotateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]
     """Replaces a key with a new key that has the same name, scopes, contacts,
@@ -130,6 +130,13 @@ class KeyServiceStub:
     the owner `authsvc` has disabled cannot be enabled by others: PERMISSION_DENIED,
     reason DISABLED_BY_PLATFORM. Such a caller cannot shorten what the owner has
     disabled for longer: FAILED_PRECONDITION, reason DISABLED_BY_OWNER_FOR_LONGER.
+    """
+    RefundCredits: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RefundCreditsRequest, _key_service_pb2.RefundCreditsResponse]
+    """Gives back credits that verifications of a key have taken, for instance when the work
+    for them has failed. At most as many can be given back as were spent since the credits
+    were set or refilled: FAILED_PRECONDITION, reason REFUND_EXCEEDS_SPENT. A `refund_id`
+    counts once, so the call is safe to repeat. Only a caller that has all scopes of the
+    key can do it.
     """
     EnableKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.EnableKeyRequest, _resources_pb2.Key]
     """Enables a key that DisableKey has disabled. When the call has returned OK, every
@@ -294,12 +301,12 @@ class KeyServiceAsyncStub(KeyServiceStub):
     """
     UpdateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.UpdateKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Updates `display_name`, `description`, `technical_contacts`, `scopes`,
-    `expire_time`, `annotations`, `allowed_networks` or `rate_limits`, as far as
-    `key_edits` of the owner's policy allows. A revoked key cannot be updated. A key
-    with scopes that the caller does not have cannot get a later expiry, more networks
-    or looser rate limits: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key
-    already has the values, nothing changes, including `update_time` and `etag`, and no
-    audit event is recorded.
+    `expire_time`, `annotations`, `allowed_networks`, `rate_limits` or `credits`, as far
+    as `key_edits` of the owner's policy allows. A revoked key cannot be updated. A key
+    with scopes that the caller does not have cannot get a later expiry, more networks,
+    looser rate limits or more credits: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If
+    the key already has the values, nothing changes, including `update_time` and `etag`,
+    and no audit event is recorded.
     """
     RotateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """Replaces a key with a new key that has the same name, scopes, contacts,
@@ -328,6 +335,13 @@ class KeyServiceAsyncStub(KeyServiceStub):
     the owner `authsvc` has disabled cannot be enabled by others: PERMISSION_DENIED,
     reason DISABLED_BY_PLATFORM. Such a caller cannot shorten what the owner has
     disabled for longer: FAILED_PRECONDITION, reason DISABLED_BY_OWNER_FOR_LONGER.
+    """
+    RefundCredits: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RefundCreditsRequest, _key_service_pb2.RefundCreditsResponse]  # type: ignore[assignment]
+    """Gives back credits that verifications of a key have taken, for instance when the work
+    for them has failed. At most as many can be given back as were spent since the credits
+    were set or refilled: FAILED_PRECONDITION, reason REFUND_EXCEEDS_SPENT. A `refund_id`
+    counts once, so the call is safe to repeat. Only a caller that has all scopes of the
+    key can do it.
     """
     EnableKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.EnableKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Enables a key that DisableKey has disabled. When the call has returned OK, every
@@ -519,12 +533,12 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Key, _abc.Awaitable[_resources_pb2.Key]]:
         """Updates `display_name`, `description`, `technical_contacts`, `scopes`,
-        `expire_time`, `annotations`, `allowed_networks` or `rate_limits`, as far as
-        `key_edits` of the owner's policy allows. A revoked key cannot be updated. A key
-        with scopes that the caller does not have cannot get a later expiry, more networks
-        or looser rate limits: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If the key
-        already has the values, nothing changes, including `update_time` and `etag`, and no
-        audit event is recorded.
+        `expire_time`, `annotations`, `allowed_networks`, `rate_limits` or `credits`, as far
+        as `key_edits` of the owner's policy allows. A revoked key cannot be updated. A key
+        with scopes that the caller does not have cannot get a later expiry, more networks,
+        looser rate limits or more credits: PERMISSION_DENIED, reason SCOPE_NOT_GRANTABLE. If
+        the key already has the values, nothing changes, including `update_time` and `etag`,
+        and no audit event is recorded.
         """
 
     @_abc_1.abstractmethod
@@ -571,6 +585,19 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         the owner `authsvc` has disabled cannot be enabled by others: PERMISSION_DENIED,
         reason DISABLED_BY_PLATFORM. Such a caller cannot shorten what the owner has
         disabled for longer: FAILED_PRECONDITION, reason DISABLED_BY_OWNER_FOR_LONGER.
+        """
+
+    @_abc_1.abstractmethod
+    def RefundCredits(
+        self,
+        request: _key_service_pb2.RefundCreditsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_service_pb2.RefundCreditsResponse, _abc.Awaitable[_key_service_pb2.RefundCreditsResponse]]:
+        """Gives back credits that verifications of a key have taken, for instance when the work
+        for them has failed. At most as many can be given back as were spent since the credits
+        were set or refilled: FAILED_PRECONDITION, reason REFUND_EXCEEDS_SPENT. A `refund_id`
+        counts once, so the call is safe to repeat. Only a caller that has all scopes of the
+        key can do it.
         """
 
     @_abc_1.abstractmethod

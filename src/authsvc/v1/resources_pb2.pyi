@@ -159,6 +159,8 @@ class _VerdictCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VerdictCo
     """The key could be used, but a rate limit of it or of its owner is reached. Nothing
     was taken from any limit.
     """
+    VERDICT_CODE_CREDITS_EXHAUSTED: _VerdictCode.ValueType  # 9
+    """The key could be used, but has not enough credits. Nothing was taken from any limit."""
 
 class VerdictCode(_VerdictCode, metaclass=_VerdictCodeEnumTypeWrapper):
     """The verdict on a presented credential."""
@@ -191,6 +193,8 @@ VERDICT_CODE_RATE_LIMITED: VerdictCode.ValueType  # 8
 """The key could be used, but a rate limit of it or of its owner is reached. Nothing
 was taken from any limit.
 """
+VERDICT_CODE_CREDITS_EXHAUSTED: VerdictCode.ValueType  # 9
+"""The key could be used, but has not enough credits. Nothing was taken from any limit."""
 Global___VerdictCode: _TypeAlias = VerdictCode  # noqa: Y015
 
 @_typing.final
@@ -252,6 +256,7 @@ class Key(_message.Message):
     REVOKE_CAUSE_FIELD_NUMBER: _builtins.int
     IMPORTED_FIELD_NUMBER: _builtins.int
     RATE_LIMITS_FIELD_NUMBER: _builtins.int
+    CREDITS_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The stable id: `key_` and 26 characters that sort by time of creation."""
     owner_id: _builtins.str
@@ -378,6 +383,13 @@ class Key(_message.Message):
         itself has no limit. A key that was rotated and its successor share what is left.
         """
 
+    @_builtins.property
+    def credits(self) -> Global___Credits:
+        """How many units the key can take in all. A verification takes its `cost` from them as
+        well, or is CREDITS_EXHAUSTED. If unset, the key has no such bound. A key that was
+        rotated and its successor share what is left.
+        """
+
     def __init__(
         self,
         *,
@@ -412,14 +424,87 @@ class Key(_message.Message):
         revoke_cause: Global___RevokeCause.ValueType = ...,
         imported: _builtins.bool = ...,
         rate_limits: _abc.Iterable[Global___RateLimit] | None = ...,
+        credits: Global___Credits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "disable_time", b"disable_time", "disabled_until", b"disabled_until", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "revoke_time", b"revoke_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "credits", b"credits", "disable_time", b"disable_time", "disabled_until", b"disabled_until", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "revoke_time", b"revoke_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "create_time", b"create_time", "creator_id", b"creator_id", "description", b"description", "disable_reason", b"disable_reason", "disable_time", b"disable_time", "disabled_by_platform", b"disabled_by_platform", "disabled_until", b"disabled_until", "disabler_id", b"disabler_id", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "imported", b"imported", "key_id", b"key_id", "key_prefix", b"key_prefix", "last_use_ip", b"last_use_ip", "last_use_time", b"last_use_time", "never_delivered", b"never_delivered", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "revoke_cause", b"revoke_cause", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "revoker_id", b"revoker_id", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "scopes", b"scopes", "state", b"state", "technical_contacts", b"technical_contacts", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "create_time", b"create_time", "creator_id", b"creator_id", "credits", b"credits", "description", b"description", "disable_reason", b"disable_reason", "disable_time", b"disable_time", "disabled_by_platform", b"disabled_by_platform", "disabled_until", b"disabled_until", "disabler_id", b"disabler_id", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "imported", b"imported", "key_id", b"key_id", "key_prefix", b"key_prefix", "last_use_ip", b"last_use_ip", "last_use_time", b"last_use_time", "never_delivered", b"never_delivered", "owner_id", b"owner_id", "rate_limits", b"rate_limits", "revoke_cause", b"revoke_cause", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "revoker_id", b"revoker_id", "rotated_from_key_id", b"rotated_from_key_id", "rotated_to_key_id", b"rotated_to_key_id", "scopes", b"scopes", "state", b"state", "technical_contacts", b"technical_contacts", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Key: _TypeAlias = Key  # noqa: Y015
+
+@_typing.final
+class Credits(_message.Message):
+    """The credits of a key. All workers of all replicas together never take more of them
+    than there are.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMAINING_FIELD_NUMBER: _builtins.int
+    REFILL_FIELD_NUMBER: _builtins.int
+    remaining: _builtins.int
+    """How many credits remain, 0 to 1,000,000,000,000. Those that a worker has borrowed and
+    not used yet are not counted: up to a hundredth, and 100 at most, for each worker, for
+    two seconds at most. In a request: what remains from now on; if unset, a key that has
+    credits keeps what remains, and another one gets as many as a refill gives.
+    """
+    @_builtins.property
+    def refill(self) -> Global___CreditRefill:
+        """How the credits are refilled. If unset, they are not."""
+
+    def __init__(
+        self,
+        *,
+        remaining: _builtins.int | None = ...,
+        refill: Global___CreditRefill | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_remaining", b"_remaining", "refill", b"refill", "remaining", b"remaining"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_remaining", b"_remaining", "refill", b"refill", "remaining", b"remaining"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__remaining: _TypeAlias = _typing.Literal["remaining"]  # noqa: Y015
+    _WhichOneofArgType__remaining: _TypeAlias = _typing.Literal["_remaining", b"_remaining"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__remaining) -> _WhichOneofReturnType__remaining | None: ...
+
+Global___Credits: _TypeAlias = Credits  # noqa: Y015
+
+@_typing.final
+class CreditRefill(_message.Message):
+    """A refill of credits, at 00:00 UTC on a day of each month, by the clock of the database.
+    It sets what remains to `amount`: what was left before is not carried over.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    DAY_OF_MONTH_FIELD_NUMBER: _builtins.int
+    REFILL_TIME_FIELD_NUMBER: _builtins.int
+    amount: _builtins.int
+    """The number of credits, 1 to 1,000,000,000,000."""
+    day_of_month: _builtins.int
+    """The day of the month, 1 to 31. In a month without that day, its last day."""
+    @_builtins.property
+    def refill_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the next refill is due. The first one is not before the next such
+        day after the day is set.
+        """
+
+    def __init__(
+        self,
+        *,
+        amount: _builtins.int = ...,
+        day_of_month: _builtins.int = ...,
+        refill_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refill_time", b"refill_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "day_of_month", b"day_of_month", "refill_time", b"refill_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreditRefill: _TypeAlias = CreditRefill  # noqa: Y015
 
 @_typing.final
 class RateLimit(_message.Message):

@@ -86,6 +86,19 @@ class Budgets:
         now = self._stopwatch()
         return max(budget.wait(cost, now) for budget in budgets) or None
 
+    def wait(self, limits: RateLimits, cost: int) -> float:
+        """Return how long to wait until all limits may have these units, inf for ever. Takes nothing."""
+        now = self._stopwatch()
+        return max((budget.wait(cost, now) for budget in self.of(limits)), default=0.0)
+
+    def lacks(self, limits: RateLimits, cost: int) -> bool:
+        """Return whether this worker holds too few units of some limit."""
+        return any(budget.held < cost for budget in self.of(limits))
+
+    def are_known(self, limits: RateLimits) -> bool:
+        """Return whether the database was ever asked about each limit."""
+        return all(budget.known_time > -inf for budget in self.of(limits))
+
     def of(self, limits: RateLimits) -> tuple[Budget, ...]:
         """Return the budget of each limit."""
         if not limits.budgets:

@@ -4,11 +4,11 @@ from sys import getsizeof
 
 from authsvc.model.credential import Credential
 
-# The scopes, annotations, networks and rate limits of an entry of weight 1 have at most this size.
+# The scopes, annotations, networks, rate limits and credits of an entry of weight 1 have at most this size.
 _BYTES_PER_WEIGHT = 1024
 # A text, a tuple, and two numbers of up to 128 bits.
 _BYTES_PER_NETWORK = 256
-# The limit, and the budget of a worker for it.
+# The limit, and the budget of a worker for it; likewise for credits.
 _BYTES_PER_LIMIT = 512
 
 #: Equal to no digest.
@@ -53,5 +53,5 @@ def _size(credential: Credential) -> int:
     if networks is not None:
         size += _BYTES_PER_NETWORK * len(networks.texts)
     if (limits := credential.limits) is not None:
-        size += _BYTES_PER_LIMIT * (len(limits.of_key) + len(limits.of_owner))
+        size += _BYTES_PER_LIMIT * (len(limits.of_key) + len(limits.of_owner) + bool(limits.account_id))
     return size

@@ -1,7 +1,7 @@
 """The judgement of a proved credential, without an await.
 
-Lease, kind, owner, times, policy, address and scopes are looked at, and last the rate limits, so that what is
-refused takes nothing from them.
+Lease, kind, owner, times, policy, address and scopes are looked at, and last the rate limits and the credits,
+so that what is refused takes nothing from them.
 
 Security rests on the order. The credential comes from memory, and the lease is checked after it was taken
 from there. Nothing is awaited between the check and the verdict, so no change can be applied in between. A
@@ -20,13 +20,14 @@ from authsvc.model.rate_limit import RateLimits
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode, decide
 from authsvc.verify.budgets import Budgets
+from authsvc.verify.credit_accounts import CreditAccounts
 from authsvc.verify.key_uses import KeyUses
 from authsvc.verify.lease import Lease
 from authsvc.verify.question import Question
 from authsvc.verify.usage import UsageNotes
 
 # To look them up in the class takes longer.
-_VALID, _LIMITED = VerdictCode.VALID, VerdictCode.RATE_LIMITED
+_VALID, _LIMITED, _EXHAUSTED = VerdictCode.VALID, VerdictCode.RATE_LIMITED, VerdictCode.CREDITS_EXHAUSTED
 # When others were faster.
 _RETRY_SECONDS = 0.1
 
@@ -44,12 +45,13 @@ class Judge:
         usage: KeyUses,
         activity: UsageNotes,
         budgets: Budgets | None = None,
+        accounts: CreditAccounts | None = None,
         note_misplaced: NoteMisplaced = lambda _credential, _client_ip, _now: None,
         verifier_id: str = ITSELF,
     ) -> None:
         """`usage` takes the uses of keys, `activity` those of sessions.
 
-        Without `budgets`, keys with rate limits are not judged.
+        Without `budgets` and `accounts`, keys with rate limits or credits are not judged.
 
         `note_misplaced` is told who shows the right secret at an address that is not allowed. `verifier_id`
         is who asks where a question has no caller.
@@ -59,6 +61,7 @@ class Judge:
         self._usage = usage
         self._activity = activity
         self._budgets = budgets
+        self._accounts = accounts
         self._note_misplaced = note_misplaced
         self._verifier_id = verifier_id
         # The number of verdicts by code. Plain integers, because a metric object would slow down each hit.
@@ -67,8 +70,8 @@ class Judge:
     def verdict(self, question: Question, credential: Credential | None) -> Verdict | None:
         """Return the verdict; None when the database has to be asked first (R4).
 
-        That is so for a session near its idle end, and for a key with rate limits of which this worker has
-        not borrowed enough.
+        That is so for a session near its idle end, and for a key with rate limits or credits of which this
+        worker has not borrowed enough.
 
         Must be the last step before the answer, with no await after it. Raises Unavailable without a lease.
         """
@@ -112,7 +115,7 @@ class Judge:
         return verdict
 
     def is_valid(self, question: Question, credential: Credential) -> bool:
-        """Return whether a key is valid but for its rate limits. Nothing is noted or taken."""
+        """Return whether a key is valid but for its rate limits and credits. Nothing is noted or taken."""
         now = self._clock()
         verdict = decide(
             credential, question.required_scopes, now, question.client_ip, question.any_of_scopes
@@ -121,14 +124,37 @@ class Judge:
 
     def limited(self, credential: Credential) -> Verdict:
         """Return the verdict on a key whose units others have taken while they were borrowed."""
-        self.counts[VerdictCode.RATE_LIMITED] += 1
-        return Verdict(VerdictCode.RATE_LIMITED, credential, credential.limits, _RETRY_SECONDS)
+        limits = credential.limits
+        code = _LIMITED if limits is None or limits.budgets else _EXHAUSTED
+        self.counts[code] += 1
+        return Verdict(code, credential, limits, _RETRY_SECONDS)
 
     def _take(self, credential: Credential, limits: RateLimits, cost: int) -> Verdict | None:
+        if limits.account_id:
+            return self._take_credits(credential, limits, cost)
         wait = None if self._budgets is None else self._budgets.take(limits, cost)
         if wait is None:
             return None
         return Verdict(_LIMITED if wait else _VALID, credential, limits, wait)
+
+    def _take_credits(self, credential: Credential, limits: RateLimits, cost: int) -> Verdict | None:
+        """Take from the rate limits and from the credits, or from none. The limits are judged first."""
+        budgets, accounts = self._budgets, self._accounts
+        if budgets is None or accounts is None:
+            return None
+        until_refill = accounts.wait(limits, cost)
+        if until_refill == 0:
+            wait = budgets.take(limits, cost)
+            if wait is None:
+                return None
+            if wait == 0:
+                accounts.take(limits, cost)
+            return Verdict(_LIMITED if wait else _VALID, credential, limits, wait)
+        if wait := budgets.wait(limits, cost):
+            return Verdict(_LIMITED, credential, limits, wait)
+        if until_refill is None or not budgets.are_known(limits):
+            return None
+        return Verdict(_EXHAUSTED, credential, limits, until_refill)
 
     def note(self, kind: CredentialKind, owner_id: str, use: Use, verifier_id: str, uses: int) -> None:
         """Note uses that a client has seen, which judges by the same rules. Those of the future are of now.

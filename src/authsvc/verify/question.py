@@ -14,8 +14,8 @@ class Question(NamedTuple):
     `kind` is the kind that is expected; None accepts either. `caller` is who asks, and may ask only about
     credentials of its own owner; None when the credential is that of the caller itself. The credential must
     have all of `required_scopes`, and one of `any_of_scopes` unless that is empty. `client_ip` is normalized.
-    `cost` is what is taken from its rate limits: with 0, they are only looked at; with None, not even that,
-    as for the credential of a caller.
+    `cost` is what is taken from its rate limits and credits: with 0, they are only looked at; with None, not
+    even that, as for the credential of a caller.
     """
 
     kind: CredentialKind | None

@@ -18,6 +18,7 @@ from authsvc.model.use import Use
 from authsvc.model.verdict import Verdict
 from authsvc.verify.activity_check import ActivityCheck, ActivityStore
 from authsvc.verify.budgets import Budgets
+from authsvc.verify.credit_accounts import CreditAccounts
 from authsvc.verify.doubts import Doubts
 from authsvc.verify.entry import Entry
 from authsvc.verify.foreign_strings import ForeignStrings
@@ -56,6 +57,7 @@ class Verifier:
         feed: AppliedFeed,
         clock: Callable[[], datetime],
         budgets: Budgets | None = None,
+        accounts: CreditAccounts | None = None,
         note_misplaced: NoteMisplaced = lambda _credential, _client_ip, _now: None,
         max_loads_per_owner: int = 500,
         foreign: ForeignStrings | None = None,
@@ -78,9 +80,10 @@ class Verifier:
             usage=usage,
             activity=activity,
             budgets=budgets,
+            accounts=accounts,
             note_misplaced=note_misplaced,
         )
-        self._doubts = Doubts(ActivityCheck(store=activities, clock=clock), budgets)
+        self._doubts = Doubts(ActivityCheck(store=activities, clock=clock), budgets, accounts)
         # The number of verdicts by code.
         self.counts = self._judge.counts
 
@@ -111,7 +114,7 @@ class Verifier:
     async def verify_all(self, asked: Sequence[tuple[Question, str]]) -> list[Verdict]:
         """Return a verdict for each pair of a question and a key string, in order.
 
-        Unknown keys are looked up concurrently, and units of rate limits borrowed; then all are judged at one
+        Unknown keys are looked up concurrently, and units and credits borrowed; then all are judged at one
         instant. Raises what `verify` raises; one error fails the whole batch.
         """
         found: dict[str, Credential | None] = {}
@@ -157,7 +160,7 @@ class Verifier:
     def _wanted(
         self, asked: Sequence[tuple[Question, str]], credentials: Sequence[Credential | None]
     ) -> list[tuple[RateLimits, int]]:
-        """Return what the valid keys of a batch are going to take from rate limits."""
+        """Return what the valid keys of a batch are going to take from rate limits and credits."""
         return [
             (credential.limits, question.cost)
             for (question, _), credential in zip(asked, credentials, strict=True)

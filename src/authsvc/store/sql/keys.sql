@@ -51,7 +51,7 @@ SELECT pg_advisory_xact_lock(hashtextextended('request ' || $2 || ' of ' || $1, 
 SELECT key_id, owner_id, key_prefix, display_name, description, scopes, technical_contacts, annotations, create_time, creator_id,
        update_time, expire_time, revoke_time, revoker_id, revoke_reason, last_use_time, last_use_ip, rotated_from_key_id,
        rotated_to_key_id, answer, version, disable_time, disabled_until, disabler_id, disable_reason, disabled_by_platform,
-       allowed_networks, revoke_cause, revoked_with_key_id, rate_limits, budget_id
+       allowed_networks, revoke_cause, revoked_with_key_id, rate_limits, budget_id, credits
   FROM authsvc.key_records
  WHERE key_id = ANY((SELECT $1::text[])::text[]) AND owner_id = coalesce((SELECT $2::text), owner_id);
 

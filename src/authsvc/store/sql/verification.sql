@@ -4,7 +4,7 @@
 SELECT h.seq, h.nonce, c.kind, c.key_prefix, c.credential_id, c.owner_id, c.scopes, c.annotations, c.expire_time, c.revoke_time,
        c.revoked_at_once, c.secret_hash, c.secret_origin, c.last_activity_time, c.idle_timeout, c.keys_enabled,
        c.disable_time, c.disabled_until, c.allowed_networks, c.owner_networks, c.rate_limits,
-       c.owner_rate_limits, c.budget_id
+       c.owner_rate_limits, c.budget_id, c.credit_account_id, c.credit_epoch
   FROM authsvc.feed_head h LEFT JOIN authsvc.credentials c ON c.key_prefix = ANY((SELECT $1::text[])::text[]);
 
 -- name: list_look_ups

@@ -11,7 +11,10 @@ CODES: Mapping[str, tuple[int, Sequence[str]]] = {
     "invalid_argument": (400, ("INVALID_FIELD",)),
     "deadline_exceeded": (504, ("WORKERS_UNCONFIRMED",)),
     "not_found": (404, ("DELIVERY_NOT_FOUND", "KEY_NOT_FOUND", "SESSION_NOT_FOUND", "WEBHOOK_NOT_FOUND")),
-    "already_exists": (409, ("KEY_ALREADY_IMPORTED", "LOOK_UP_IN_USE", "REQUEST_REPEATED")),
+    "already_exists": (
+        409,
+        ("KEY_ALREADY_IMPORTED", "LOOK_UP_IN_USE", "REFUND_REPEATED", "REQUEST_REPEATED"),
+    ),
     "permission_denied": (
         403,
         (
@@ -28,6 +31,7 @@ CODES: Mapping[str, tuple[int, Sequence[str]]] = {
         429,
         (
             "ANSWERS_UNREAD",
+            "CREDIT_QUEUE_FULL",
             "DATABASE_BUSY",
             "DATABASE_QUEUE_FULL",
             "HASHER_QUEUE_FULL",
@@ -56,6 +60,7 @@ CODES: Mapping[str, tuple[int, Sequence[str]]] = {
             "KEY_DISABLED",
             "KEY_EDIT_NOT_ALLOWED",
             "KEY_EXPIRED",
+            "KEY_HAS_NO_CREDITS",
             "KEY_LIFETIME_TOO_LONG",
             "KEY_NOT_REVOKED",
             "KEY_NOT_ROTATED",
@@ -64,6 +69,7 @@ CODES: Mapping[str, tuple[int, Sequence[str]]] = {
             "MAX_WEBHOOKS",
             "MAX_WEBHOOK_SECRETS",
             "PLATFORM_HAS_NO_POLICY",
+            "REFUND_EXCEEDS_SPENT",
             "SCOPE_NOT_ALLOWED",
             "SESSION_ALREADY_REVOKED",
             "TOKENS_NOT_ENABLED",
