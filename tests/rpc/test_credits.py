@@ -384,11 +384,11 @@ async def test_who_may_give_and_take_credits(service: Service) -> None:
     with refused(INVALID, "INVALID_FIELD"):
         await make(service, credits=some())
     for wrong in (
-        credits(-1),
-        credits(10**12 + 1),
-        credits(1, (0, 1)),
-        credits(1, (1, 0)),
-        credits(1, (1, 32)),
+        some(-1),
+        some(10**12 + 1),
+        some(1, (0, 1)),
+        some(1, (1, 0)),
+        some(1, (1, 32)),
     ):
         with refused(INVALID, "INVALID_FIELD"):
             await make(service, credits=wrong)

@@ -67,9 +67,8 @@ class KeyUpdates(Protocol):
                 CONTACTS_REQUIRED; for an expired key that becomes active, API_KEYS_NOT_ENABLED or
                 MAX_ACTIVE_KEYS.
         """
-        now = self._clock()
         if isinstance(expire_time := fields.get("expire_time"), datetime):
-            checked_expire_time("key.expire_time", expire_time, now)
+            checked_expire_time("key.expire_time", expire_time, self._clock())
         changing = self._changes.of_key(
             caller, key_id, affects_verification=not _FIELDS_NOT_VERIFIED.issuperset(fields)
         )
@@ -93,8 +92,7 @@ class KeyUpdates(Protocol):
             if not key.differs(fields):
                 # This waits for the workers all the same: an earlier call may not have done so (R7).
                 return key
-            await key_store.update(change.connection, [changed])
-            changed = await _given(change.connection, key, changed, fields)
+            changed = await _written(change.connection, key, changed, fields)
             [event] = key_events(change.caller, Action.KEY_UPDATED, [changed], at=now, fields=fields)
             await audit.record_many(change.connection, [event])
             if removed := [each for each in key.technical_contacts if each not in changed.technical_contacts]:
@@ -138,8 +136,9 @@ async def _with_credits(
     return key, fields
 
 
-async def _given(connection: Connection, key: Key, changed: Key, fields: Mapping[str, object]) -> Key:
-    """Write the credits of a changed key, if they are among the fields; return it as it is now."""
+async def _written(connection: Connection, key: Key, changed: Key, fields: Mapping[str, object]) -> Key:
+    """Write a changed key, and its credits if they are among the fields; return it as it is now."""
+    await key_store.update(connection, [changed])
     if "credits" not in fields:
         return changed
     return await credit_store.given(connection, changed, key.credits)
