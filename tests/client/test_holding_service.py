@@ -145,3 +145,15 @@ async def test_a_key_with_rate_limits_is_asked_about_each_time(service: Service,
     codes = [(await holder.verify_key(made.key_string)).code for _ in range(7)]
     assert codes == [VerdictCode.VALID] * 5 + [VerdictCode.RATE_LIMITED] * 2
     assert holder.verify_key_now(made.key_string) is None
+
+
+async def test_a_key_with_credits_is_asked_about_each_time(service: Service, holder: AuthClient) -> None:
+    """Also one that was held before it got some: the client never lets more through."""
+    made = await make(service)
+    await hold(holder, made.key_string)
+    await update(service, made.key.key_id, "credits", credits={"remaining": 5})
+    verdicts = [await holder.verify_key(made.key_string) for _ in range(7)]
+    codes = [VerdictCode.VALID] * 5 + [VerdictCode.CREDITS_EXHAUSTED] * 2
+    assert [each.code for each in verdicts] == codes
+    assert [each.credits_remaining for each in verdicts] == [4, 3, 2, 1, 0, 0, 0]
+    assert holder.verify_key_now(made.key_string) is None

@@ -417,3 +417,15 @@ async def test_a_key_that_has_reached_a_rate_limit(service: Service, kind: str) 
         assert answer.headers["retry-after"] == "43200"
         assert answer.headers["ratelimit-policy"] == '"requests";q=2;w=86400'
         assert answer.headers["ratelimit"] == '"requests";r=0;t=86400'
+
+
+async def test_a_key_without_credits(service: Service, kind: str) -> None:
+    """429 with the wait until the refill, and no limits; the application does not see the request."""
+    refill = {"amount": 5, "day_of_month": 1}
+    made = await make(service, scopes=["orders:read"], credits={"remaining": 1, "refill": refill})
+    async with behind(kind, service.address, await own_key(service), **OPTIONS) as target:
+        assert (await target.send("GET", "/orders/1", bearer(made.key_string))).status == 200
+        answer = await target.send("GET", "/orders/1", bearer(made.key_string))
+        assert answer.outcome == (429, "CREDENTIAL_CREDITS_EXHAUSTED")
+        assert 0 < int(answer.headers["retry-after"]) <= 31 * 86_400
+        assert not {"ratelimit", "ratelimit-policy"}.intersection(answer.headers)

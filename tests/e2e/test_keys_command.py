@@ -255,6 +255,19 @@ def test_a_key_with_rate_limits(dev: Server, owner: str) -> None:
     assert "requests=100/1m" in told
 
 
+def test_a_key_with_credits(dev: Server, owner: str) -> None:
+    """They are listed; what is no refill names the form, and what was not spent is not given back."""
+    key_id, _ = create(dev, owner, "--credits", "500", "--credit-refill", "1000@31")
+    [key] = listed(dev, owner)
+    refill = key["credits"]["refill"]
+    assert (key["key_id"], key["credits"]["remaining"]) == (key_id, "500")
+    assert (refill["amount"], refill["day_of_month"]) == ("1000", 31)
+    told = refusal(dev.run("keys", "create", owner, "x", "--credit-refill", "monthly"))
+    assert "1000@1" in told
+    told = refusal(dev.run("keys", "refund", key_id, "5", "--refund-id", "req_1"))
+    assert "has spent 0" in told
+
+
 def test_a_scheduled_revocation_shows_until_when(dev: Server, owner: str) -> None:  # rule 14
     """Until then the key is ACTIVE, and the table says until when."""
     key_id, _ = create(dev, owner)

@@ -142,3 +142,20 @@ async def test_through_real_proxies(behind: Behind, request: pytest.FixtureReque
     free, _ = await key(behind.service)
     answer, _ = await behind.send("/", bearer(free))
     assert (answer.status, "ratelimit" in answer.headers) == (200, False)
+
+
+async def test_a_key_without_credits(http: Service, ask: Ask) -> None:
+    """429 with its own reason, and no headers of limits that it has not; the wait is until the refill."""
+    made = await http.admin.CreateKey(
+        owner_id="acme",
+        display_name="x",
+        scopes=["orders:read"],
+        credits={"remaining": 1, "refill": {"amount": 5, "day_of_month": 1}},
+    )
+    passed = await ask(bearer(made.key_string))
+    assert (passed.status, "ratelimit" in passed.headers) == (200, False)
+    refused = await ask(bearer(made.key_string))
+    problem = json.loads(refused.headers["x-authsvc-problem"])
+    assert (refused.status, problem["reason"]) == (429, "CREDENTIAL_CREDITS_EXHAUSTED")
+    assert 0 < int(refused.headers["retry-after"]) <= 31 * 86_400
+    assert "ratelimit" not in refused.headers

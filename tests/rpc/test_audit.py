@@ -98,7 +98,7 @@ async def enable_key(service: Service, caller: Client) -> Left:
 
 async def refund_credits(service: Service, caller: Client) -> Left:
     made = await make(service, credits={"remaining": 5})
-    await caller.VerifyKey(key_string=made.key_string, cost=3)
+    await service.admin.VerifyKey(key_string=made.key_string, cost=3)
     for _ in range(2):
         await caller.RefundCredits(key_id=made.key.key_id, amount=2, refund_id="req_1")
     return [("KEY_CREDITS_REFUNDED", made.key.key_id, {"amount": "2", "refund_id": "req_1"})]

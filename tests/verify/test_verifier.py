@@ -195,6 +195,7 @@ async def test_each_verdict_is_counted_once(parts: Parts) -> None:
         "DISABLED": 0,
         "ADDRESS_NOT_ALLOWED": 0,
         "RATE_LIMITED": 0,
+        "CREDITS_EXHAUSTED": 0,
     }
 
 
