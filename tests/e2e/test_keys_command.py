@@ -259,9 +259,10 @@ def test_a_key_with_credits(dev: Server, owner: str) -> None:
     """They are listed; what is no refill names the form, and what was not spent is not given back."""
     key_id, _ = create(dev, owner, "--credits", "500", "--credit-refill", "1000@31")
     [key] = listed(dev, owner)
-    refill = key["credits"]["refill"]
-    assert (key["key_id"], key["credits"]["remaining"]) == (key_id, "500")
-    assert (refill["amount"], refill["day_of_month"]) == ("1000", 31)
+    found = key["credits"]
+    assert isinstance(found, dict)
+    assert (key["key_id"], found["remaining"]) == (key_id, "500")
+    assert (found["refill"]["amount"], found["refill"]["day_of_month"]) == ("1000", 31)
     told = refusal(dev.run("keys", "create", owner, "x", "--credit-refill", "monthly"))
     assert "1000@1" in told
     told = refusal(dev.run("keys", "refund", key_id, "5", "--refund-id", "req_1"))

@@ -1,16 +1,14 @@
 """Credits on the command line: refills such as `1000@1`, and `authsvc keys refund`."""
 
-import re
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from authsvc.cli.call import ClientError, output
 from authsvc.cli.minting import service
+from authsvc.model.credits import Refill
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
-
-_REFILL = re.compile(r"([0-9]{1,13}) ?@ ?([0-9]{1,2})", re.ASCII)
 
 
 def read_credits(remaining: int | None, refill: str) -> resources_pb2.Credits | None:
@@ -19,12 +17,12 @@ def read_credits(remaining: int | None, refill: str) -> resources_pb2.Credits | 
         return None
     message = resources_pb2.Credits(remaining=remaining)
     if refill:
-        found = _REFILL.fullmatch(refill.strip())
+        found = Refill.parse(refill)
         if found is None:
             raise ClientError(
                 f"{refill!r} is not a refill; use a form like 1000@1: the number, and the day of the month"
             )
-        message.refill.amount, message.refill.day_of_month = int(found[1]), int(found[2])
+        message.refill.amount, message.refill.day_of_month = found
     return message
 
 

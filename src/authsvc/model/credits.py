@@ -4,11 +4,14 @@ A refill sets what remains to an amount, at 00:00 UTC on a day of each month. Wh
 carried over.
 """
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Self
 
 from authsvc.model.errors import FieldViolation, InvalidArgument
+
+_REFILL = re.compile(r"([0-9]{1,13}) ?@ ?([0-9]{1,2})", re.ASCII)
 
 
 class Refill(NamedTuple):
@@ -16,6 +19,12 @@ class Refill(NamedTuple):
 
     amount: int
     day_of_month: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the refill in a text such as `1000@1`, its amount and the day; None if it is none."""
+        found = _REFILL.fullmatch(text.strip())
+        return None if found is None else cls(int(found[1]), int(found[2]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,13 +74,14 @@ CREATE FUNCTION authsvc.refill_credits(accounts text[]) RETURNS void
     $$;
 
 -- An account as it is shown: what remains, the amount and the day of refills, and the next one, in microseconds since 1970.
-CREATE FUNCTION authsvc.shown_credits(a authsvc.credit_accounts) RETURNS bigint[]
+CREATE FUNCTION authsvc.shown_credits(remaining bigint, refill_amount bigint, refill_day integer, refill_time timestamptz)
+    RETURNS bigint[]
     LANGUAGE sql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
-    SELECT ARRAY[CASE WHEN a.refill_time <= n.now THEN a.refill_amount ELSE a.remaining END, a.refill_amount, a.refill_day::bigint,
-                 (extract(epoch FROM CASE WHEN a.refill_time <= n.now THEN authsvc.next_refill(n.now, a.refill_day)
-                                          ELSE a.refill_time END) * 1000000)::bigint]
+    SELECT ARRAY[CASE WHEN refill_time <= n.now THEN refill_amount ELSE remaining END, refill_amount, refill_day::bigint,
+                 (extract(epoch FROM CASE WHEN refill_time <= n.now THEN authsvc.next_refill(n.now, refill_day)
+                                          ELSE refill_time END) * 1000000)::bigint]
       FROM (SELECT authsvc.budget_time() AS now OFFSET 0) AS n
     $$;
 
@@ -161,6 +162,7 @@ CREATE OR REPLACE VIEW authsvc.key_records AS
            k.disable_time, k.disabled_until, k.disabler_id, k.disable_reason, k.disabled_by_platform, k.allowed_networks,
            k.revoke_cause, k.revoked_with_key_id, k.rate_limits, k.budget_id,
            -- A subquery, so that the joins of lists are planned as before.
-           (SELECT authsvc.shown_credits(a) FROM authsvc.key_credits c JOIN authsvc.credit_accounts a USING (account_id)
+           (SELECT authsvc.shown_credits(a.remaining, a.refill_amount, a.refill_day, a.refill_time)
+              FROM authsvc.key_credits c JOIN authsvc.credit_accounts a USING (account_id)
              WHERE c.key_id = k.key_id) AS credits
       FROM authsvc.keys k JOIN authsvc.key_uses u USING (key_id, owner_id);

@@ -25,7 +25,8 @@ SELECT account_id FROM authsvc.key_credits WHERE key_id = $1;
 SELECT authsvc.refill_credits(ARRAY[$1]);
 
 -- name: read_account
-SELECT authsvc.shown_credits(a) AS credits, a.spent FROM authsvc.credit_accounts a WHERE a.account_id = $1;
+SELECT authsvc.shown_credits(remaining, refill_amount, refill_day, refill_time) AS credits, spent
+  FROM authsvc.credit_accounts WHERE account_id = $1;
 
 -- name: set_credits
 -- The account $2 of the key $1. With $6, what remains is kept, and $3 is for a new account only.

@@ -12,6 +12,7 @@ from authsvc.v1.resources_pb2 import Key
 from authsvc.web.console.annotations import MORE as MORE_ANNOTATIONS
 from authsvc.web.console.annotations import Annotations, annotations_of, annotations_of_form
 from authsvc.web.console.contacts import Contacts, contacts_of, contacts_of_form
+from authsvc.web.console.credits import TypedCredits, credits_of, credits_of_form
 from authsvc.web.console.forms import Form
 from authsvc.web.console.networks import Networks, networks_of, networks_of_form
 from authsvc.web.console.problem import Problem
@@ -46,6 +47,7 @@ class Draft(NamedTuple):
     networks: Networks = Networks()
     seal_to: str = ""
     limits: Limits = Limits()
+    credits: TypedCredits = TypedCredits()
 
     @property
     def all_scopes(self) -> list[str]:
@@ -83,6 +85,7 @@ def draft_of_form(form: Form) -> Draft:
         networks_of_form(form),
         form("seal_to"),
         limits_of_form(form),
+        credits_of_form(form),
     )
 
 
@@ -101,6 +104,7 @@ def draft_of_key(key: Key, offered: Collection[str]) -> Draft:
         annotations=annotations_of(key.annotations),
         networks=networks_of(key.allowed_networks),
         limits=limits_of(key.rate_limits),
+        credits=credits_of(key),
     )
 
 
@@ -116,6 +120,7 @@ def create_request(draft: Draft, owner_id: str, request_id: str) -> CreateKeyReq
         annotations=draft.annotations.values(),
         allowed_networks=draft.networks.values,
         rate_limits=draft.limits.messages,
+        credits=draft.credits.message,
         seal_to=draft.seal_to,
         request_id=request_id,
     )

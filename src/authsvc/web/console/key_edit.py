@@ -8,6 +8,7 @@ from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1.owner_policy_service_pb2 import KeyEdits
 from authsvc.v1.resources_pb2 import Key
 from authsvc.web.console.annotations import SHOWN as SHOWS_ANNOTATIONS
+from authsvc.web.console.credits import FIELD as CREDITS
 from authsvc.web.console.key_draft import (
     DATE,
     KEEP,
@@ -37,6 +38,7 @@ _LABELS = {
     "annotations": "key.annotations",
     NETWORKS: "key.networks",
     LIMITS: "key.limits",
+    CREDITS: "key.credits",
 }
 
 
@@ -95,6 +97,10 @@ def _update(request: PageRequest, key: Key, draft: Draft) -> pb.UpdateKeyRequest
         wanted.rate_limits.extend(sorted(draft.limits.messages, key=lambda limit: limit.name))
         if wanted.rate_limits != key.rate_limits:
             changed.append(LIMITS)
+    if CREDITS in request.form and draft.credits.differ(key):
+        if (credit_message := draft.credits.message) is not None:
+            wanted.credits.CopyFrom(credit_message)
+        changed.append(CREDITS)
     asked = pb.UpdateKeyRequest(key=wanted)
     asked.update_mask.paths.extend(changed)
     return asked

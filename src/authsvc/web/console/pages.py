@@ -14,6 +14,7 @@ from authsvc.model.address import site
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
 from authsvc.web.console import shown
+from authsvc.web.console.credits import shown_refill
 from authsvc.web.console.rate_limits import shown_limits
 from authsvc.web.console.static_files import StaticFiles
 from authsvc.web.console.texts import Texts
@@ -52,7 +53,9 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.globals.update(t=texts, static=static.paths)
-        self._environment.filters.update(shown=shown.text, plain=shown.plain, limit_texts=shown_limits)
+        self._environment.filters.update(
+            shown=shown.text, plain=shown.plain, limit_texts=shown_limits, refill_text=shown_refill
+        )
 
     def page(
         self,
