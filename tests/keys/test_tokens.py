@@ -466,3 +466,14 @@ async def test_tokens_take_from_the_rate_limits_of_their_key(service: Service) -
     assert not (await service.admin.VerifyKey(key_string=made.key_string)).valid
     other = (await derive(service.as_caller(made.key_string), "orders:read")).token
     assert await code(service, other) == "RATE_LIMITED"
+
+
+async def test_tokens_take_from_the_credits_of_their_key(service: Service) -> None:
+    """The credits of a key and of its tokens are the same."""
+    made, token = await derived(service, credits={"remaining": 3})
+    assert (await verify(service, token, cost=0)).credits_remaining == 3
+    assert (await verify(service, token)).credits_remaining == 2
+    assert (await service.admin.VerifyKey(key_string=made.key_string, cost=2)).valid
+    refused_verdict = await verify(service, token)
+    assert refused_verdict.code == resources_pb2.VERDICT_CODE_CREDITS_EXHAUSTED
+    assert (refused_verdict.valid, refused_verdict.credits_remaining) == (False, 0)

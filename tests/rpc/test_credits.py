@@ -240,6 +240,13 @@ async def test_batches_with_limits_and_credits(service: Service, database_url: s
     assert [each.valid for each in answer.responses] == [True, True, True, False, False, True]
     await service.app.credit_accounts.give_back(everything=True)
     assert await account(database_url, made.key.key_id) == (6, 4)
+    # A batch that wants more than what is known to be left gets that.
+    answer = await service.admin.BatchVerifyKeys(requests=[{"key_string": made.key_string}] * 3)
+    assert {each.code for each in answer.responses} == {resources_pb2.VERDICT_CODE_RATE_LIMITED}
+    plain = await make(service, credits=some(5))
+    assert (await verify(service, plain.key_string, cost=2)).credits_remaining == 3
+    answer = await service.admin.BatchVerifyKeys(requests=[{"key_string": plain.key_string}] * 6)
+    assert [each.valid for each in answer.responses] == [True] * 3 + [False] * 3
     poor = await make(service, credits=some(2), rate_limits=[limit("many", 100)])
     answer = await service.admin.BatchVerifyKeys(requests=[{"key_string": poor.key_string}] * 5)
     assert Counter(each.code for each in answer.responses) == {

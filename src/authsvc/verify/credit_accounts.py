@@ -116,13 +116,10 @@ class CreditAccounts:
         """
         costs: dict[CreditAccount, tuple[RateLimits, list[int]]] = {}
         for limits, cost in wanted:
-            if limits.account_id:
+            # Others are refused by what is known.
+            if limits.account_id and not self.wait(limits, cost):
                 costs.setdefault(self.of(limits), (limits, []))[1].append(cost)
-        loans = [
-            self.borrow(limits, *each)
-            for limits, each in costs.values()
-            if self.wait(limits, sum(each)) is None or (0 in each and self.wait(limits, 0) is None)
-        ]
+        loans = [self.borrow(limits, *each) for limits, each in costs.values() if self._lacks(limits, each)]
         if not loans:
             return False  # with nothing awaited
         await asyncio.gather(*loans)
@@ -156,6 +153,13 @@ class CreditAccounts:
     def borrowing(self) -> int:
         """How many loans are under way."""
         return len(self._loans)
+
+    def _lacks(self, limits: RateLimits, costs: Sequence[int]) -> bool:
+        """Return whether less is held than is needed, and there may be more; or if that is asked."""
+        if 0 in costs and self.wait(limits, 0) is None:
+            return True
+        held = self.of(limits).held
+        return held < sum(costs) and self.wait(limits, held + 1) is None
 
     def _begin(self, owner_id: str, loan: CreditLoan) -> asyncio.Task[None]:
         if self._per_owner[owner_id] >= self._max_per_owner:

@@ -73,6 +73,7 @@ class Doubts:
             await budgets.borrow(limits, cost)
             return
         if _is_exhausted(accounts, limits, cost):
+            # Which is told only if no limit is reached.
             await budgets.borrow(limits, 0)
             return
         if budgets.of(limits) and (cost == 0 or budgets.lacks(limits, cost)):
