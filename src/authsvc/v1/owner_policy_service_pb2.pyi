@@ -37,7 +37,7 @@ class _KeyEditsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyEdits.Val
     """`display_name`, `description` and `technical_contacts`."""
     KEY_EDITS_ALL: _KeyEdits.ValueType  # 3
     """`display_name`, `description`, `technical_contacts`, `scopes`, `expire_time`,
-    `annotations`, `allowed_networks` and `rate_limits`.
+    `annotations`, `allowed_networks`, `rate_limits` and `credits`.
     """
 
 class KeyEdits(_KeyEdits, metaclass=_KeyEditsEnumTypeWrapper):
@@ -51,7 +51,7 @@ KEY_EDITS_DETAILS: KeyEdits.ValueType  # 2
 """`display_name`, `description` and `technical_contacts`."""
 KEY_EDITS_ALL: KeyEdits.ValueType  # 3
 """`display_name`, `description`, `technical_contacts`, `scopes`, `expire_time`,
-`annotations`, `allowed_networks` and `rate_limits`.
+`annotations`, `allowed_networks`, `rate_limits` and `credits`.
 """
 Global___KeyEdits: _TypeAlias = KeyEdits  # noqa: Y015
 
