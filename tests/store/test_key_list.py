@@ -28,6 +28,11 @@ USES = """
       FROM authsvc.keys
         ON CONFLICT DO NOTHING
 """
+# So many that a scan of them is never the best way to read those of one key.
+CREDITS = """
+    INSERT INTO authsvc.credit_accounts (account_id, remaining, epoch) SELECT key_id, 1, 1 FROM authsvc.keys;
+    INSERT INTO authsvc.key_credits (key_id, account_id, epoch) SELECT key_id, key_id, 1 FROM authsvc.keys
+"""
 # Each filter, chosen so that few keys match it, and the index that finds them.
 FILTERS = {
     "keys_by_revoke_time": KeyFilter(states=(KeyState.REVOKED,)),
@@ -49,6 +54,7 @@ async def connection(database_url: str) -> AsyncIterator["asyncpg.Connection[asy
     try:
         await connection.execute(FILL, NOW, 1, 12000)
         await connection.execute(USES, NOW)
+        await connection.execute(CREDITS)
         await connection.execute("ANALYZE")
         yield connection
     finally:

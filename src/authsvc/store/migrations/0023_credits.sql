@@ -74,9 +74,10 @@ CREATE FUNCTION authsvc.refill_credits(accounts text[]) RETURNS void
     $$;
 
 -- An account as it is shown: what remains, the amount and the day of refills, and the next one, in microseconds since 1970.
+-- Not volatile, because PostgreSQL plans a view with a volatile column apart from the query that uses it.
 CREATE FUNCTION authsvc.shown_credits(remaining bigint, refill_amount bigint, refill_day integer, refill_time timestamptz)
     RETURNS bigint[]
-    LANGUAGE sql VOLATILE
+    LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
     AS $$
     SELECT ARRAY[CASE WHEN refill_time <= n.now THEN refill_amount ELSE remaining END, refill_amount, refill_day::bigint,
