@@ -19,7 +19,6 @@ from authsvc.model.key_use import ITSELF
 from authsvc.model.rate_limit import RateLimits
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode, decide
-from authsvc.verify.budgets import Budgets
 from authsvc.verify.key_uses import KeyUses
 from authsvc.verify.lease import Lease
 from authsvc.verify.question import Question
@@ -30,6 +29,8 @@ _VALID, _LIMITED = VerdictCode.VALID, VerdictCode.RATE_LIMITED
 # When others were faster.
 _RETRY_SECONDS = 0.1
 
+# Takes units from rate limits and returns 0, or how long to wait; None when the database has to be asked first.
+TakeUnits: TypeAlias = Callable[[RateLimits, int], float | None]
 NoteMisplaced: TypeAlias = Callable[[Credential, str, datetime], None]
 
 
@@ -43,13 +44,13 @@ class Judge:
         clock: Callable[[], datetime],
         usage: KeyUses,
         activity: UsageNotes,
-        budgets: Budgets | None = None,
+        take_units: TakeUnits | None = None,
         note_misplaced: NoteMisplaced = lambda _credential, _client_ip, _now: None,
         verifier_id: str = ITSELF,
     ) -> None:
         """`usage` takes the uses of keys, `activity` those of sessions.
 
-        Without `budgets`, keys with rate limits are not judged.
+        Without `take_units`, keys with rate limits are not judged.
 
         `note_misplaced` is told who shows the right secret at an address that is not allowed. `verifier_id`
         is who asks where a question has no caller.
@@ -58,7 +59,7 @@ class Judge:
         self._clock = clock
         self._usage = usage
         self._activity = activity
-        self._budgets = budgets
+        self._take_units = take_units
         self._note_misplaced = note_misplaced
         self._verifier_id = verifier_id
         # The number of verdicts by code. Plain integers, because a metric object would slow down each hit.
@@ -125,7 +126,7 @@ class Judge:
         return Verdict(VerdictCode.RATE_LIMITED, credential, credential.limits, _RETRY_SECONDS)
 
     def _take(self, credential: Credential, limits: RateLimits, cost: int) -> Verdict | None:
-        wait = None if self._budgets is None else self._budgets.take(limits, cost)
+        wait = None if self._take_units is None else self._take_units(limits, cost)
         if wait is None:
             return None
         return Verdict(_LIMITED if wait else _VALID, credential, limits, wait)

@@ -77,7 +77,7 @@ class Verifier:
             clock=clock,
             usage=usage,
             activity=activity,
-            budgets=budgets,
+            take_units=None if budgets is None else budgets.take,
             note_misplaced=note_misplaced,
         )
         self._doubts = Doubts(ActivityCheck(store=activities, clock=clock), budgets)
