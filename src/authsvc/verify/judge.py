@@ -29,7 +29,7 @@ _VALID, _LIMITED = VerdictCode.VALID, VerdictCode.RATE_LIMITED
 # When others were faster.
 _RETRY_SECONDS = 0.1
 
-# Takes units from rate limits and returns 0, or how long to wait; None when the database has to be asked first.
+# Takes units from rate limits and returns 0, or how long to wait; None if the database has to be asked first.
 TakeUnits: TypeAlias = Callable[[RateLimits, int], float | None]
 NoteMisplaced: TypeAlias = Callable[[Credential, str, datetime], None]
 
