@@ -114,6 +114,11 @@ class Judge:
 
     def is_valid(self, question: Question, credential: Credential) -> bool:
         """Return whether a key is valid but for its rate limits. Nothing is noted or taken."""
+        kind, caller = question.kind, question.caller
+        if (kind is not None and credential.kind is not kind) or (
+            caller is not None and not caller.acts_on(credential.owner_id)
+        ):
+            return False
         now = self._clock()
         verdict = decide(
             credential, question.required_scopes, now, question.client_ip, question.any_of_scopes
