@@ -28,7 +28,7 @@ async def usage(
 ) -> None:
     """Show how often a key was used successfully: by whom, from which networks, with which programs.
 
-    Refused verifications are not counted: of a rate limit, an address or a scope, for instance.
+    What was refused is not counted, for instance because of a rate limit, the address or a scope.
 
     Parameters
     ----------
