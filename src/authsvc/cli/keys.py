@@ -31,7 +31,10 @@ keys = cyclopts.App(
 )
 Environment = Annotated[str, Parameter(help="The second part of the key string: live or test.")]
 KeyHash = Annotated[
-    str, Parameter(help="sha256: and the SHA-256 of a key string that you have made; then none is printed.")
+    str,
+    Parameter(
+        help="sha256: and the SHA-256 of a key string that you have made; no key string is printed then."
+    ),
 ]
 _Networks = Annotated[
     tuple[str, ...],

@@ -58,7 +58,7 @@ def _details(action: Action, key: Key, fields: Collection[str], reason: str) -> 
 
 
 def revoked_with(key_id: str) -> dict[str, str]:
-    """Return the details of what was revoked because the key was that had created it, directly or not."""
+    """Return the details of what ended because the key that created it, directly or not, was revoked."""
     return {"cause": RevokeCause.CREATOR_REVOKED.name, "revoked_with_key_id": key_id}
 
 
