@@ -17,7 +17,7 @@ from authsvc.cli.contacts import read_contact
 from authsvc.cli.key_table import key_table
 from authsvc.cli.minting import RequestId, SealTo, mint, service
 from authsvc.cli.parameters import Duration, Time
-from authsvc.cli.rate_limit import read_limit
+from authsvc.cli.rate_limit import read_limits
 from authsvc.rpc.confirmation import CASCADE_KEYS, CASCADE_SESSIONS, HOLDERS, WAIT_MS
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
@@ -107,7 +107,7 @@ async def create(
         brand=brand,
         environment=environment,
         allowed_networks=network,
-        rate_limits=[read_limit(text) for text in rate_limit],
+        rate_limits=read_limits(rate_limit, "--rate-limit"),
         request_id=request_id,
         key_hash=key_hash,
     )
