@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError, SerializeToJsonError
 
 from authsvc.cli.call import ClientError
 from authsvc.cli.contacts import read_contact
@@ -106,7 +106,7 @@ def _contact(path: Path, number: int, text: str) -> dict[str, str]:
 def _limit(path: Path, number: int, text: str) -> dict[str, Any]:
     try:
         return MessageToDict(read_limit(text))
-    except (ClientError, ValueError):  # the latter for a period that no message can have
+    except (ClientError, SerializeToJsonError):  # the latter for a period that no message can have
         problem = "has a rate limit of another form; write requests=100/1m, with s, m, h or d"
         raise _wrong(path, number, problem) from None
 
