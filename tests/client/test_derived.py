@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from authsvc.client import AuthClient, BlockingAuthClient, CredentialType, Refused, Verdict, VerdictCode
 from authsvc.v1.resources_pb2 import RateLimit
@@ -57,7 +58,7 @@ async def test_a_token_of_a_key(service: Service, client: AuthClient) -> None:
 
 async def test_a_token_of_a_key_with_a_rate_limit(service: Service, client: AuthClient) -> None:
     """Each token takes from the limits of its key; a cost of 0 only asks."""
-    limit = RateLimit(name="requests", limit=3, period={"seconds": 60})
+    limit = RateLimit(name="requests", limit=3, period=Duration(seconds=60))
     made = await make(service, scopes=["orders:read", "tokens:derive"], rate_limits=[limit])
     token = (await _derived(service, made.key_string)).token
     assert await client.verify_token(token, ORDERS, cost=0)

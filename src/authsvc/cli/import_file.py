@@ -18,7 +18,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError, Se
 
 from authsvc.cli.call import ClientError
 from authsvc.cli.contacts import read_contact
-from authsvc.cli.rate_limit import read_limit
+from authsvc.cli.rate_limit import read_limits
 from authsvc.v1 import key_service_pb2 as pb
 
 _MAX_BYTES = 1024 * 1024 * 1024
@@ -105,7 +105,8 @@ def _contact(path: Path, number: int, text: str) -> dict[str, str]:
 
 def _limit(path: Path, number: int, text: str) -> dict[str, Any]:
     try:
-        return MessageToDict(read_limit(text))
+        [limit] = read_limits([text], "rate_limits")
+        return MessageToDict(limit)
     except (ClientError, SerializeToJsonError):  # the latter for a period that no message can have
         problem = "has a rate limit of another form; write requests=100/1m, with s, m, h or d"
         raise _wrong(path, number, problem) from None
