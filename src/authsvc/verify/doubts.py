@@ -6,14 +6,14 @@ That is the activity of a session, or units of rate limits. Then the credential 
 from collections.abc import Sequence
 
 from authsvc.model.credential import Credential
-from authsvc.model.errors import Overloaded, RetryableError
+from authsvc.model.errors import RetryableError
 from authsvc.model.rate_limit import RateLimits
 from authsvc.verify.activity_check import ActivityCheck
 from authsvc.verify.budgets import Budgets
 from authsvc.verify.question import Question
 
-# How often units are borrowed for one verification, when others take them first.
-_MAX_LOANS = 10
+#: How often units are borrowed for one verification, when others take them first.
+MAX_LOANS = 10
 
 
 class Doubts:
@@ -33,19 +33,12 @@ class Doubts:
             await self._activity_check.check(question, credential)
             return question
         if question.cost:
-            if attempt > _MAX_LOANS:
-                raise Overloaded(
-                    "others have used the units of a rate limit that were borrowed for this call; retry "
-                    "after the delay in RetryInfo",
-                    reason="RATE_LIMIT_QUEUE_FULL",
-                    retry_after=0.5,
-                )
             await self._budgets.borrow(limits, question.cost)
             return question
         try:
             await self._budgets.borrow(limits, 0)
         except RetryableError:
-            attempt = _MAX_LOANS
+            attempt = MAX_LOANS
         # The verdict does not depend on what is left, which is not shown then.
         return question if attempt == 1 else question._replace(cost=None)
 

@@ -18,7 +18,7 @@ from authsvc.model.use import Use
 from authsvc.model.verdict import Verdict
 from authsvc.verify.activity_check import ActivityCheck, ActivityStore
 from authsvc.verify.budgets import Budgets
-from authsvc.verify.doubts import Doubts
+from authsvc.verify.doubts import MAX_LOANS, Doubts
 from authsvc.verify.entry import Entry
 from authsvc.verify.foreign_strings import ForeignStrings
 from authsvc.verify.hasher import Hasher
@@ -105,6 +105,8 @@ class Verifier:
             verdict = self._judge.verdict(question, credential)
             if verdict is not None:
                 return verdict
+            if (limited := self._beaten(question, credential, attempt)) is not None:
+                return limited
             question = await self._doubts.settle(question, credential, attempt)
         raise AssertionError("an endless loop")
 
@@ -172,6 +174,12 @@ class Verifier:
             if verdict is None:
                 raise AssertionError("a batch holds keys only, and their activity is never uncertain")
             return verdict
+        return self._judge.limited(credential)
+
+    def _beaten(self, question: Question, credential: Credential | None, attempt: int) -> Verdict | None:
+        """Return RATE_LIMITED on a valid key whose units others took each time that they were borrowed."""
+        if attempt <= MAX_LOANS or credential is None or credential.limits is None or not question.cost:
+            return None
         return self._judge.limited(credential)
 
     async def identify(self, presented: str, caller: Caller | None = None) -> Credential | None:
@@ -247,6 +255,8 @@ class Verifier:
             if verdict is not None:
                 return verdict
             attempt += 1
+            if (limited := self._beaten(question, credential, attempt)) is not None:
+                return limited
             question = await self._doubts.settle(question, credential, attempt)
 
     def refuse(self, question: Question) -> Verdict:
