@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from authsvc.client import AuthClient, BlockingAuthClient, CredentialType, Refused, Verdict, VerdictCode
+from authsvc.v1.resources_pb2 import RateLimit
 from authsvc.verify.token_keys import new_token_key
 from tests.conftest import Clock, Service, serving
 from tests.rpc.test_revoke import make
@@ -52,6 +54,19 @@ async def test_a_token_of_a_key(service: Service, client: AuthClient) -> None:
     assert (await client.verify_token(answer.token, "other")).code is VerdictCode.NOT_FOUND
     await service.admin.RevokeKey(key_id=made.key.key_id)
     assert (await client.verify_token(answer.token, ORDERS)).code is VerdictCode.REVOKED
+
+
+async def test_a_token_of_a_key_with_a_rate_limit(service: Service, client: AuthClient) -> None:
+    """Each token takes from the limits of its key; a cost of 0 only asks."""
+    limit = RateLimit(name="requests", limit=3, period=Duration(seconds=60))
+    made = await make(service, scopes=["orders:read", "tokens:derive"], rate_limits=[limit])
+    token = (await _derived(service, made.key_string)).token
+    assert await client.verify_token(token, ORDERS, cost=0)
+    assert await client.verify_token(token, ORDERS, cost=2)
+    limited = await client.verify_token(token, ORDERS, cost=2)
+    assert limited.code is VerdictCode.RATE_LIMITED
+    assert limited.retry_after
+    assert [(state.name, state.remaining) for state in limited.rate_limits] == [("requests", 1)]
 
 
 async def test_a_token_of_a_session(service: Service) -> None:

@@ -321,7 +321,7 @@ async def test_reports_are_bounded(time: Time) -> None:
     async with holding(worker, hold_capacity=3000) as (client, stream):
         memory: Any = client._memory
         for number in range(2300):
-            memory._keys.note(f"key_{number}", NOW, "")
+            memory._keys.note(f"key_{number}", NOW, "", "", "acme", "")
         await time.tick()
         sizes = [len((await stream.until("uses")).uses) for _ in range(3)]
         assert sizes == [1000, 1000, 300]

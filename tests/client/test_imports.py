@@ -20,7 +20,7 @@ def _loaded_by(program: str) -> set[str]:
 
 
 # Of `authsvc.verify`, what judges a credential in memory, and requires no package.
-JUDGING = {"clock", "entry", "holdings", "judge", "lease", "prefix_cache", "question", "usage"}
+JUDGING = {"clock", "entry", "holdings", "judge", "key_uses", "lease", "prefix_cache", "question", "usage"}
 
 
 def test_the_client_loads_nothing_of_the_service() -> None:

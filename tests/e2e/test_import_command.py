@@ -12,6 +12,12 @@ import pytest
 from tests.e2e.process import Ended, Server
 from tests.e2e.test_keys_command import listed, refusal
 
+# As lists show them.
+DAILY_AND_REQUESTS = [
+    {"name": "daily", "limit": 5000, "period": "86400s"},
+    {"name": "requests", "limit": 100, "period": "60s"},
+]
+
 
 @pytest.fixture
 def owner() -> str:
@@ -91,8 +97,9 @@ def test_a_csv_file(dev: Server, owner: str, tmp_path: Path) -> None:
     prefix = secrets.token_hex(8)
     file = tmp_path / "keys.csv"
     file.write_text(
-        "hash,look_up_prefix,display_name,scopes,technical_contacts,annotations.old-id\r\n"
-        f'{hashed},{prefix},"Orders, old",orders:read orders:write,Ada <ada@example.org>;,7\r\n',
+        "hash,look_up_prefix,display_name,scopes,technical_contacts,annotations.old-id,rate_limits\r\n"
+        f'{hashed},{prefix},"Orders, old",orders:read orders:write,Ada <ada@example.org>;,7,'
+        "requests=100/1m daily=5000/1d\r\n",
         "utf-8",
     )
     done = dev.run("keys", "import", str(file), "--owner", owner)
@@ -103,6 +110,28 @@ def test_a_csv_file(dev: Server, owner: str, tmp_path: Path) -> None:
     assert found["scopes"] == ["orders:read", "orders:write"]
     assert found["technical_contacts"] == [{"name": "Ada", "email": "ada@example.org"}]
     assert found["annotations"] == {"old-id": "7"}
+    assert found["rate_limits"] == DAILY_AND_REQUESTS
+
+
+def test_rate_limits_in_lines_of_json(dev: Server, owner: str, tmp_path: Path) -> None:
+    """In the form of the command line, and as objects."""
+    as_objects = [
+        {"name": "requests", "limit": 100, "period": "60s"},
+        {"name": "daily", "limit": 5000, "period": "86400s"},
+    ]
+    file = written(
+        tmp_path / "keys.jsonl",
+        key(rate_limits=["requests=100/1m", as_objects[1]]),
+        key(rateLimits=as_objects),
+    )
+    done = dev.run("keys", "import", str(file), "--owner", owner)
+    assert done.code == 0, done.stderr
+    assert [each["rate_limits"] for each in listed(dev, owner)] == [DAILY_AND_REQUESTS] * 2
+    twice = written(tmp_path / "keys.jsonl", key(rate_limits=["requests=100/1m", "requests=5/1m"]))
+    refused = dev.run("keys", "import", str(twice), "--owner", owner)
+    assert [(each["reason"], each["field"]) for each in told(refused)] == [
+        ("INVALID_FIELD", "rate_limits[1].name")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -115,6 +144,15 @@ def test_a_csv_file(dev: Server, owner: str, tmp_path: Path) -> None:
         ("a.csv", "hash,hunter2\n", "line 1: has a column that no key has"),
         ("a.csv", "hash,display_name\nhunter2\n", "line 2: has not as many columns as the heading"),
         ("a.csv", "hash,technical_contacts\nhunter2,hunter2\n", "line 2: has a contact of another form"),
+        ("a.csv", "hash,rate_limits\nhunter2,hunter2\n", "line 2: has a rate limit of another form"),
+        (
+            "a.jsonl",
+            '{"hash": "hunter2", "rate_limits": ["hunter2"]}\n',
+            "line 1: has a rate limit of another form; write requests=100/1m",
+        ),
+        ("a.jsonl", '{"hash": "x", "rate_limits": "a=1/1m"}\n', "line 1: has a field that no key has"),
+        ("a.csv", "hash,rate_limits\nx,a=1/9999999d\n", "line 2: has a rate limit of another form"),
+        ("a.jsonl", '{"hash": "x", "rate_limits": [7]}\n', "line 1: has a field that no key has"),
     ],
 )
 def test_a_file_that_cannot_be_read(dev: Server, tmp_path: Path, name: str, content: str, says: str) -> None:

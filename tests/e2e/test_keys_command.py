@@ -241,7 +241,7 @@ def test_a_key_for_networks(dev: Server, owner: str) -> None:
 
 
 def test_a_key_with_rate_limits(dev: Server, owner: str) -> None:
-    """They are listed, and what is no limit names the form."""
+    """They are listed. What has another form names the option; the rest is judged by the service."""
     key_id, _ = create(dev, owner, "--rate-limit", "requests=100/1m", "--rate-limit", "daily=5000/1d")
     [key] = listed(dev, owner)
     assert (key["key_id"], key["rate_limits"]) == (
@@ -252,7 +252,12 @@ def test_a_key_with_rate_limits(dev: Server, owner: str) -> None:
         ],
     )
     told = refusal(dev.run("keys", "create", owner, "x", "--rate-limit", "100 a minute"))
-    assert "requests=100/1m" in told
+    assert "--rate-limit '100 a minute': write it as requests=100/1m" in told
+    told = refusal(dev.run("policies", "update", owner, "--rate-limits", "a=1/1m,b"))
+    assert "--rate-limits 'b': write it as requests=100/1m" in told
+    for limit, field in (("Up=1/1m", "name"), ("a=0/1m", "limit"), ("a=1/9999999d", "period")):
+        told = refusal(dev.run("keys", "create", owner, "x", "--rate-limit", limit))
+        assert f"rate_limits[0].{field}" in told, limit
 
 
 def test_a_key_with_credits(dev: Server, owner: str) -> None:

@@ -146,7 +146,7 @@ async def test_last_uses_outlive_an_outage(directory: Path) -> None:  # rule 23
         assert verdict.valid
         assert (await on.admin.VerifySession(session_token=token, client_ip="192.0.2.7")).valid
         failed = "failed and will be retried: the database is out of reach"
-        told = [f"writing last {what} {failed}" for what in ("uses", "activities")]
+        told = [f"writing {what} {failed}" for what in ("uses of keys", "last activities")]
         await eventually(lambda: all(line in on.server.stderr for line in told))
         await on.postgres.start()
         await recovery(on)
@@ -162,7 +162,7 @@ async def test_a_stop_during_an_outage_ends(directory: Path) -> None:
         await outage(on)
         assert await on.verifies(on.warm)
         assert on.server.end() == 0
-        assert "the most recent last-use times are lost" in on.server.stderr
+        assert "the most recent uses of keys are lost" in on.server.stderr
         assert "Traceback" not in on.server.stderr
 
 

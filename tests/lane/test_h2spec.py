@@ -31,32 +31,42 @@ _NGHTTP2 = {
     "http2/6.9.1: Sends multiple WINDOW_UPDATE frames increasing the flow control window to above 2^31-1 "
     "on a stream",
 }
-# A request, and then a frame that is wrong while it is open. Mostly both arrive together. When the machine is
-# busy, the answer may be complete before, and the frame is one of a closed stream. `test_oracle.py` has these
-# cases with requests that are not answered so soon.
-_MAY_COME_LATE = (
-    "http2/5.1: half closed (remote): ",
-    "http2/8.1: Sends a second HEADERS frame without the END_STREAM flag",
-    "http2/8.1.2.1: Sends a HEADERS frame that contains a pseudo-header field as trailers",
-    'http2/8.1.2.6: Sends a HEADERS frame with the "content-length" header field which does not equal the ',
-    "http2/6.9.1: Sends multiple WINDOW_UPDATE frames increasing the flow control window to above 2^31-1 ",
-)
+# Other cases send a request, and then a frame that is wrong while it is open. Mostly both arrive together.
+# When the machine is busy, the answer is complete before, and the case fails, so it is tried again. A server
+# that accepts the frame fails each time. `test_oracle.py` has such cases with requests that stay open.
+_TRIES = 20
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 async def test_conformance(checkout: Path, tmp_path: Path) -> None:
     """All cases pass but those above."""
     program, report = tool(checkout, "h2spec"), tmp_path / "report.xml"
     async with serving_tests("lane") as (address, _):
         host, _, port = address.rpartition(":")
-        options = ["-h", host, "-p", port, "--strict", "--timeout", str(_PATIENCE)]
-        _, output = await ended(program, *options, "--junit-report", report)
-    cases = ElementTree.parse(report).getroot().findall(".//testcase")  # noqa: S314 - of a program that we run
-    assert len(cases) > 140, output
-    failed = {
-        f"{case.get('package')}: {case.get('classname')}"
-        for case in cases
-        if case.find("failure") is not None or case.find("error") is not None
-    }
-    always = _ANSWERED_WITHOUT_DATA | _NGHTTP2
-    assert {case for case in failed ^ always if not case.startswith(_MAY_COME_LATE)} == set(), output
+
+        async def run(*sections: str) -> tuple[set[str], set[str], str]:
+            options = ["-h", host, "-p", port, "--strict", "--timeout", str(_PATIENCE)]
+            _, output = await ended(program, *options, "--junit-report", report, *sections)
+            return *_cases(report), output
+
+        cases, failed, output = await run()
+        assert len(cases) > 130, output
+        unexpected = failed - _ANSWERED_WITHOUT_DATA - _NGHTTP2
+        for _ in range(_TRIES):
+            if unexpected:
+                again, failed, output = await run(*{case.partition(": ")[0] for case in unexpected})
+                assert unexpected <= again, output
+                unexpected &= failed
+        assert unexpected == set(), output
+
+
+def _cases(report: Path) -> tuple[set[str], set[str]]:
+    """Return the names of all cases in a report, and of those that failed."""
+    cases, failed = set(), set()
+    for case in ElementTree.parse(report).getroot().findall(".//testcase"):  # noqa: S314 - of a program that we run
+        name = f"{case.get('package')}: {case.get('classname')}"
+        cases.add(name)
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed.add(name)
+    return cases, failed

@@ -146,6 +146,7 @@ def _fill(draw: st.DrawFn, message: object, depth: int) -> None:
                 field.TYPE_STRING: TEXT,
                 field.TYPE_BOOL: st.booleans(),
                 field.TYPE_INT64: st.integers(-(2**63), 2**63 - 1) | st.integers(0, 2**33),
+                field.TYPE_UINT32: st.integers(0, 2**32 - 1) | st.integers(0, 5),
             }.get(field.type, st.integers(-(2**31), 2**31 - 1) | st.integers(0, 5))
             if field.is_repeated:
                 getattr(message, field.name).extend(draw(st.lists(values, max_size=3)))

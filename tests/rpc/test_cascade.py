@@ -125,6 +125,23 @@ async def test_creators_that_were_deleted(service: Service, clock: Clock) -> Non
     assert await code_of(service, last.key_string) == "REVOKED"
 
 
+@pytest.mark.parametrize("number", [2, 3, 5])
+async def test_creators_that_were_deleted_at_the_same_time(service: Service, number: int) -> None:
+    """One statement deletes all of them, and what the last one created is found."""
+    root, caller = await manager(service)
+    deleted = []
+    for _ in range(number):
+        made = await create(caller, scopes=["keys:write"])
+        caller = service.as_caller(made.key_string)
+        deleted.append(made.key.key_id)
+    last = await create(caller)
+    await service.admin.BatchRevokeKeys(key_ids=deleted)
+    await service.admin.BatchDeleteKeys(key_ids=deleted)
+    _, ended = await cascade(service.admin, root.key.key_id)
+    assert ended == (1, 0)
+    assert await code_of(service, last.key_string) == "REVOKED"
+
+
 async def test_as_the_role_that_serves(plain_role: str, empty_database_url: str, clock: Clock) -> None:
     """It may not write who created what was deleted: the database does, for its deletions."""
     await migrate(empty_database_url, serving_role=plain_role)

@@ -19,6 +19,7 @@ from tests.conftest import Client, Clock, Service, serving
 from tests.rpc.following import following
 from tests.rpc.refusal import refused
 from tests.rpc.test_policies import set_policy
+from tests.rpc.test_rate_limits import limit
 from tests.rpc.test_revoke import code_of
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -127,13 +128,21 @@ async def test_one_bad_key_does_not_stop_the_others(service: Service, clock: Clo
         (imported(new_string(), expire_time=past), "INVALID_FIELD", "expire_time"),
         (imported(new_string(), allowed_networks=["x"]), "INVALID_FIELD", "allowed_networks[0]"),
         (imported(new_string(), scopes=["UPPER"]), "INVALID_FIELD", "scopes[0]"),
+        (imported(new_string(), rate_limits=[limit(), limit()]), "INVALID_FIELD", "rate_limits[1].name"),
+        (imported(new_string(), rate_limits=[limit(seconds=1.5)]), "INVALID_FIELD", "rate_limits[0].period"),
+        (imported(new_string(), rate_limits=[limit(units=0)]), "INVALID_FIELD", "rate_limits[0].limit"),
+        (
+            imported(new_string(), rate_limits=[limit(str(n)) for n in range(6)]),
+            "INVALID_FIELD",
+            "rate_limits",
+        ),
         (
             imported(new_string(), hash="$argon2id$v=19$m=4194304,t=1,p=1$c2FsdHNhbHQ$" + "A" * 43),
             "INVALID_FIELD",
             "hash",
         ),
-        (imported(good), "LOOK_UP_IN_USE", ""),
-        (imported(again), "KEY_ALREADY_IMPORTED", ""),
+        (imported(good), "LOOK_UP_IN_USE", "hash"),
+        (imported(again), "KEY_ALREADY_IMPORTED", "hash"),
     ]
     results = await import_keys(service.admin, imported(good), *(each for each, _, _ in bad))
     assert results[0].key_id
@@ -161,11 +170,77 @@ async def test_a_repeated_import_names_what_there_is(service: Service) -> None:
     [first] = await import_keys(service.admin, imported(text))
     [again] = await import_keys(service.admin, imported(text))
     assert (again.error.reason, again.key_id) == ("KEY_ALREADY_IMPORTED", first.key_id)
+    assert again.error.message == (
+        f"hash: key {first.key_id} of this owner has this hash; use that key, or issue a new key"
+    )
     [other] = await import_keys(service.admin, imported(text), owner_id="globex")
     assert (other.error.reason, other.key_id) == ("LOOK_UP_IN_USE", "")
+    assert other.error.message == "hash: this hash is in use; issue a new key"
     assert "acme" not in str(other)
     assert first.key_id not in str(other)
     assert (await service.admin.VerifyKey(key_string=text)).owner_id == "acme"
+
+
+async def test_a_look_up_prefix_that_is_in_use(service: Service) -> None:
+    """The error names the field, and says to use a longer one: it may be another string."""
+    text = new_string()
+    [first] = await import_keys(service.admin, by_prefix(text))
+    [again] = await import_keys(service.admin, by_prefix(text[:12] + "x" * 30))
+    [other] = await import_keys(service.admin, by_prefix(text), owner_id="globex")
+    results = [again, other]
+    assert reasons(results) == ["KEY_ALREADY_IMPORTED", "LOOK_UP_IN_USE"]
+    assert {each.error.field for each in results} == {"look_up_prefix"}
+    told = (
+        f"look_up_prefix: key {first.key_id} of this owner has this prefix; use that key, or a longer prefix"
+    )
+    assert again.error.message == told
+    assert other.error.message == (
+        "look_up_prefix: this prefix is in use; use a longer one, or issue a new key"
+    )
+    assert first.key_id not in str(other)
+    new = new_string()
+    same = await import_keys(service.admin, by_prefix(new), by_prefix(new[:12] + "x" * 30))
+    assert reasons(same) == ["", "LOOK_UP_IN_USE"]
+    assert same[1].error.field == "look_up_prefix"
+    assert "longer" in same[1].error.message
+
+
+async def test_no_field_of_a_new_key_is_lost(service: Service, clock: Clock) -> None:
+    """However it is created: by one statement, under locks, with a digest, or by an import."""
+    expire_time = Timestamp()
+    expire_time.FromDatetime(clock.now + timedelta(days=30))
+    fields: dict[str, Any] = {
+        "display_name": "Orders",
+        "description": "of the shop",
+        "scopes": ["orders:read", "orders:write"],
+        "technical_contacts": [resources_pb2.TechnicalContact(name="Ada", email="ada@example.org")],
+        "annotations": {"team": "payments"},
+        "expire_time": expire_time,
+        "allowed_networks": ["192.0.2.0/24", "2001:db8::/48"],
+        "rate_limits": [limit("all", 50), limit()],
+    }
+    of_keys = set(resources_pb2.Key.DESCRIPTOR.fields_by_name)
+    assert set(fields) == of_keys & set(pb.ImportedKey.DESCRIPTOR.fields_by_name)
+    assert {*fields, "owner_id"} == of_keys & set(pb.CreateKeyRequest.DESCRIPTOR.fields_by_name)
+    few = {name: fields[name] for name in fields if name not in ("allowed_networks", "rate_limits")}
+    made = [
+        (await service.admin.CreateKey(owner_id="acme", **asked)).key.key_id
+        for asked in (few, fields, {**fields, "key_hash": digest(new_string())})
+    ]
+    results = await import_keys(
+        service.admin, imported(new_string(), **fields), by_prefix(new_string(), **fields)
+    )
+    made += [each.key_id for each in results]
+    for key_id, asked in zip(made, (few, fields, fields, fields, fields), strict=True):
+        key = await service.admin.GetKey(key_id=key_id)
+        assert {name: getattr(key, name) for name in asked} == asked
+        assert (key.owner_id, key.create_time, key.update_time) == ("acme", key.create_time, key.create_time)
+        assert key.creator_id
+    events = await service.admin.ListAuditEvents(
+        owner_id="acme", filter={"actions": ["AUDIT_ACTION_KEY_IMPORTED"]}
+    )
+    for event in events.events:
+        assert event.details["rate_limits"] == "all=50/1m requests=10/1m"
 
 
 async def test_the_same_keys_imported_at_once(service: Service) -> None:
@@ -312,10 +387,14 @@ async def test_a_client_makes_its_own_secret(service: Service) -> None:
         )
     with refused(EXISTS, "KEY_ALREADY_IMPORTED") as refusal:
         await service.admin.CreateKey(owner_id="acme", display_name="x", key_hash=digest(text))
-    assert refusal.info.metadata["key_id"] == made.key.key_id
+    assert refusal.info.metadata == {"key_id": made.key.key_id, "field": "key_hash"}
+    assert refusal.message == (
+        f"key_hash: key {made.key.key_id} of this owner has this hash; use that key, or make another secret"
+    )
     with refused(EXISTS, "LOOK_UP_IN_USE") as refusal:
         await service.admin.CreateKey(owner_id="globex", display_name="x", key_hash=digest(text))
-    assert "acme" not in refusal.message + str(refusal.info)
+    assert refusal.message == "key_hash: this hash is in use; make another secret"
+    assert refusal.info.metadata == {"field": "key_hash"}
 
 
 @pytest.mark.parametrize(
@@ -353,12 +432,15 @@ async def test_a_string_with_the_form_of_ours_from_another_installation(service:
 
 
 async def test_made_up_strings_never_reach_the_database(service: Service) -> None:
-    """With nothing imported, and with much imported."""
+    """With nothing imported, and with much imported. A metric says how much a worker knows of."""
+    metric = service.app.metrics.registry.get_sample_value
+    assert metric("authsvc_imported_look_ups") == 0
     await code_of(service, service.admin_key)  # the credential of the caller is in memory from here on
     before = service.app.database.checkouts
     await code_of(service, new_string())
     assert service.app.database.checkouts == before
     await import_keys(service.admin, *(imported(new_string()) for _ in range(500)))
+    assert metric("authsvc_imported_look_ups") == 500
     before = service.app.database.checkouts
     runs = service.app.hasher.runs
     for _ in range(200):

@@ -1,6 +1,8 @@
 """rate_limits of keys and of policies: what is allowed, shared by all workers, and what is refused."""
 
 import asyncio
+import hashlib
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -247,6 +249,41 @@ async def test_the_limits_of_an_owner_are_for_all_its_keys(service: Service) -> 
         assert (await service.admin.VerifySession(session_token=opened.session_token)).valid
     await set_policy(service, rate_limits=[])
     assert await counted(service, old.key_string, 7) == {"VALID": 7}
+
+
+def made_elsewhere() -> tuple[str, str]:
+    """Return a string that a client has made, and its digest."""
+    text = secrets.token_urlsafe(32)
+    return text, f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+async def test_a_key_whose_string_the_client_made_is_limited(service: Service) -> None:
+    """As one that is minted, and its successor takes from the same units."""
+    text, digest = made_elsewhere()
+    made = await make(service, key_hash=digest, rate_limits=[limit(units=3)])
+    assert [each.limit for each in made.key.rate_limits] == [3]
+    assert await counted(service, text, 4) == {"VALID": 3, "RATE_LIMITED": 1}
+    rotated = await service.admin.RotateKey(key_id=made.key.key_id)
+    assert await code(service, rotated.key_string) == "RATE_LIMITED"
+
+
+async def test_imported_keys_are_limited(service: Service) -> None:
+    """By their own limits and, all together, by those of their owner."""
+    await set_policy(service, rate_limits=[limit("all", 5)])
+    (one, one_hash), (other, other_hash) = made_elsewhere(), made_elsewhere()
+    answer = await service.admin.ImportKeys(
+        owner_id="acme",
+        keys=[
+            {"hash": one_hash, "display_name": "Old", "rate_limits": [limit("own", 3)]},
+            {"hash": other_hash, "display_name": "Old"},
+        ],
+    )
+    assert [each.error.reason for each in answer.results] == ["", ""]
+    assert await counted(service, one, 4) == {"VALID": 3, "RATE_LIMITED": 1}
+    assert await counted(service, other, 3) == {"VALID": 2, "RATE_LIMITED": 1}
+    await update(service, answer.results[0].key_id, "rate_limits")
+    await set_policy(service, rate_limits=[])
+    assert await counted(service, one, 4) == {"VALID": 4}
 
 
 async def test_an_owner_cannot_pose_as_a_key(service: Service) -> None:

@@ -253,6 +253,7 @@ def test_no_text_is_forgotten() -> None:
         "VerifySessionRequest.client_ip",
         "VerifySessionRequest.user_agent",
         "VerifyKeyRequest.client_ip",
+        "VerifyKeyRequest.user_agent",
         "LeakedKey.place",
         "VerifyTokenRequest.client_ip",
         *(f"ClientHints.{field.name}" for field in session_service_pb2.ClientHints.DESCRIPTOR.fields),
@@ -261,6 +262,7 @@ def test_no_text_is_forgotten() -> None:
     compared = {
         "AuditEventFilter.actor_id",
         "AuditEventFilter.target_id",
+        "GetKeyUsageRequest.page_token",
         "Key.etag",
         "KeyFilter.creator_id",
         "VerifyKeyRequest.any_of_scopes",
@@ -272,6 +274,7 @@ def test_no_text_is_forgotten() -> None:
         "LeakedKey.key_string",
         "LookupKeyRequest.key_string",
         "OwnerPolicy.etag",
+        "RevokeKeyRequest.etag",
         "VerifyKeyRequest.key_string",
         "VerifyKeyRequest.required_scopes",
         "VerifySessionRequest.required_scopes",
@@ -287,7 +290,10 @@ def test_no_text_is_forgotten() -> None:
         "ImportedKey.allowed_networks",
         "Key.allowed_networks",
         "OwnerPolicy.allowed_networks",
+        "PreviewAllowedNetworksRequest.allowed_networks",
     }
+    # Read as days, and never stored.
+    days = {"GetKeyUsageRequest.first_day", "GetKeyUsageRequest.last_day"}
     # Read as hashes and look-up prefixes, which have certain characters only.
     hashes = {"CreateKeyRequest.key_hash", "ImportedKey.hash", "ImportedKey.look_up_prefix"}
     # Output only.
@@ -339,4 +345,4 @@ def test_no_text_is_forgotten() -> None:
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 look(method.input_type)
-    assert found == cleaned | compared | networks | hashes | output
+    assert found == cleaned | compared | networks | days | hashes | output

@@ -14,9 +14,11 @@ from authsvc.rpc.limits import MAX_MESSAGE_BYTES
 from tests.conftest import Clock, serving
 from tests.web.conftest import Web
 from tests.web.http_channel import JSON, PROTO, Answer, http_client
+from tests.web.test_json import importing
 
 LIST, CREATE = "/authsvc.v1.KeyService/ListKeys", "/authsvc.v1.KeyService/CreateKey"
 VERIFY = "/authsvc.v1.KeyService/VerifyKey"
+IMPORT, GET = "/authsvc.v1.KeyService/ImportKeys", "/authsvc.v1.KeyService/GetKey"
 
 
 def gzipped(data: bytes) -> bytes:
@@ -269,6 +271,19 @@ async def test_what_is_compressed(web: Web) -> None:
     answer = await call(web, CREATE, long, ("accept-encoding", "gzip"))
     assert len(answer.json["key"]["description"]) == 2000
     assert "content-encoding" not in answer.headers
+
+
+async def test_a_thousand_keys_with_contacts_and_annotations_are_imported(web: Web) -> None:
+    """As many as over gRPC. Beyond the bound of objects, the error says what to do."""
+    text = json.dumps(importing(1000))
+    answer = await call(web, IMPORT, text)
+    assert answer.status == 200, answer.body[:500]
+    assert len({each["keyId"] for each in answer.json["results"]}) == 1000
+    key = (await call(web, GET, json.dumps({"key_id": answer.json["results"][999]["keyId"]}))).json
+    assert (len(key["technicalContacts"]), key["annotations"]) == (2, {"old-id": "8123"})
+    refused = await call(web, IMPORT, json.dumps(importing(1000, contacts=9)))
+    assert (refused.status, reason(refused)) == (400, "INVALID_FIELD")
+    assert "send fewer keys at a time" in refused.json["message"]
 
 
 async def test_a_deadline(web: Web) -> None:

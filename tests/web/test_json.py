@@ -135,7 +135,10 @@ def test_null_is_no_value() -> None:
         (f'{{"owner_id": {"9" * 5000}}}', ["", "request.decodable", "has a number that is out of range"]),
         ("[" * 100_000, ["", "request.decodable", "is nested too deeply"]),
         ('{"key":' * 100_000, ["", "request.decodable", "is nested too deeply"]),
-        ('{"a":[' + "{}," * 2000 + "{}]}", ["", "request.decodable", "has more than 2000 objects"]),
+        (
+            '{"a":[' + "{}," * 2000 + "{}]}",
+            ["", "request.decodable", "has more than 2000 objects; send fewer"],
+        ),
         (
             json.dumps({"scopes": ["a:b"] * 101}),
             ["scopes", "repeated.max_items", "has 101 items; the maximum is 100"],
@@ -254,8 +257,48 @@ async def test_large_answers_are_the_same() -> None:
     assert json.loads(await json_message.write(only)) == MessageToDict(only)
 
 
-async def test_a_large_answer_leaves_others_their_time() -> None:
-    """While it is written, the event loop turns."""
+def importing(count: int, contacts: int = 2) -> dict[str, Any]:
+    """Return a request to import keys with annotations and contacts."""
+    keys = [
+        {
+            "hash": f"sha256:{number:064x}",
+            "displayName": "Old key",
+            "annotations": {"old-id": "8123"},
+            "technicalContacts": [{"name": "Ada", "email": "ada@example.org"}] * contacts,
+        }
+        for number in range(count)
+    ]
+    return {"ownerId": "acme", "keys": keys}
+
+
+async def test_a_large_request_is_the_same() -> None:
+    """It is read item by item; a fault names the item by its number in the whole list."""
+    text = json.dumps(importing(1000, contacts=7)).encode()
+    assert await json_message.read(text, pb.ImportKeysRequest) == Parse(text, pb.ImportKeysRequest())
+    wrong = importing(1000)
+    wrong["keys"][777]["technicalContacts"][1] = {"name": 7}
+    with pytest.raises(InvalidArgument) as caught:
+        await json_message.read(json.dumps(wrong).encode(), pb.ImportKeysRequest)
+    [violation] = caught.value.violations
+    assert violation.field == "keys[777].technical_contacts[1].name"
+    wrong = importing(1000) | {"ownerId": []}
+    with pytest.raises(InvalidArgument) as caught:
+        await json_message.read(json.dumps(wrong).encode(), pb.ImportKeysRequest)
+    assert [each.field for each in caught.value.violations] == ["owner_id"]
+
+
+async def test_an_import_has_more_objects_than_others() -> None:
+    """Its bound is that of its keys together, and the error says what to do."""
+    told = "has more than 10000 objects; send fewer keys at a time"
+    assert refusal(json.dumps(importing(1000, contacts=8)), pb.ImportKeysRequest) == [
+        "",
+        "request.decodable",
+        told,
+    ]
+
+
+async def test_large_messages_leave_others_their_time() -> None:
+    """While they are read and written, the event loop turns."""
     turns = 0
 
     async def turning() -> None:
@@ -267,5 +310,8 @@ async def test_a_large_answer_leaves_others_their_time() -> None:
     key = resources_pb2.Key(key_id="key_x", display_name="x" * 200)
     task = asyncio.create_task(turning())
     await json_message.write(pb.ListKeysResponse(keys=[key] * 300))
+    written = turns
+    await json_message.read(json.dumps(importing(300)).encode(), pb.ImportKeysRequest)
     task.cancel()
-    assert turns >= 300 // 25
+    assert written >= 300 // 25
+    assert turns - written >= 300 // 25

@@ -51,6 +51,7 @@ def _watch_verification(app: App) -> None:
         lambda: app.holder.starts,
     )
     watch_gauge("cached_keys", "Keys in memory.", lambda: len(app.cache))
+    watch_gauge("imported_look_ups", "Look-ups of imported keys in memory.", lambda: app.foreign.count)
     watch_counter("cache_evictions", "Keys dropped from memory for others.", lambda: app.cache.evictions)
     watch_gauge(
         "argon2_pending", "Secrets that are hashed, verified or sealed, or wait.", lambda: app.hasher.pending

@@ -29,6 +29,7 @@ from authsvc.verify.hasher import Hasher
 from authsvc.verify.key_uses import KeyUseLog
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
+from authsvc.verify.quotas import Quotas
 from authsvc.verify.token_keys import TokenKeys, reloaded_token_keys
 from authsvc.verify.token_verifier import TokenVerifier
 from authsvc.verify.usage import UsageLog
@@ -170,8 +171,7 @@ def _verifying(
         lease=lease,
         feed=holder,
         clock=clock,
-        budgets=budgets,
-        accounts=accounts,
+        quotas=Quotas(budgets, accounts),
         note_misplaced=refused_addresses.note,
         max_loads_per_owner=max(1, min(settings.argon2_queue, MAX_WAITING_LOOK_UPS) // 2),
         foreign=foreign,

@@ -1,8 +1,9 @@
 """The file of `authsvc keys import`: keys of another system, as JSON lines or CSV.
 
-A line of JSON has the fields of ImportedKey and `owner_id`. CSV has a heading with the same names: `scopes`
-and `allowed_networks` are separated by blanks, `technical_contacts` (`Name <mail@example.org>`) by
-semicolons, and a column `annotations.NAME` is one annotation.
+A line of JSON has the fields of ImportedKey and `owner_id`. CSV has a heading with the same names: `scopes`,
+`allowed_networks` and `rate_limits` (`requests=100/1m`) are separated by blanks, `technical_contacts`
+(`Name <mail@example.org>`) by semicolons, and a column `annotations.NAME` is one annotation. A rate limit may
+have the same form in a line of JSON.
 
 Errors name the line and never repeat what is in it: people may export key strings by mistake.
 """
@@ -13,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError, SerializeToJsonError
 
 from authsvc.cli.call import ClientError
 from authsvc.cli.contacts import read_contact
+from authsvc.cli.rate_limit import read_limits
 from authsvc.v1 import key_service_pb2 as pb
 
 _MAX_BYTES = 1024 * 1024 * 1024
@@ -81,7 +83,7 @@ def _record(path: Path, number: int, row: dict[str, str]) -> dict[str, Any]:
             continue
         if name.startswith(_ANNOTATION):
             record.setdefault("annotations", {})[name.removeprefix(_ANNOTATION)] = value
-        elif name in ("scopes", "allowed_networks"):
+        elif name in ("scopes", "allowed_networks", "rate_limits"):
             record[name] = value.split()
         elif name == "technical_contacts":
             record[name] = [_contact(path, number, text) for text in value.split(";") if text.strip()]
@@ -101,10 +103,22 @@ def _contact(path: Path, number: int, text: str) -> dict[str, str]:
     return {"name": contact.name, "email": contact.email}
 
 
+def _limit(path: Path, number: int, text: str) -> dict[str, Any]:
+    try:
+        [limit] = read_limits([text], "rate_limits")
+        return MessageToDict(limit)
+    except (ClientError, SerializeToJsonError):  # the latter for a period that no message can have
+        problem = "has a rate limit of another form; write requests=100/1m, with s, m, h or d"
+        raise _wrong(path, number, problem) from None
+
+
 def _line(path: Path, number: int, record: dict[str, Any], owner_id: str) -> Line:
     named = record.pop("owner_id", "") or record.pop("ownerId", "") or owner_id
     if not isinstance(named, str) or not named:
         raise _wrong(path, number, "names no owner; add owner_id, or set --owner for all such lines")
+    for name in ("rate_limits", "rateLimits"):
+        if isinstance(limits := record.get(name), list):
+            record[name] = [_limit(path, number, each) if isinstance(each, str) else each for each in limits]
     try:
         return Line(number, named, ParseDict(record, pb.ImportedKey()))
     except (ParseError, TypeError, ValueError):

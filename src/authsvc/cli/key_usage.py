@@ -26,7 +26,9 @@ async def usage(
     limit: int = 100,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Show how often a key was used: by whom, from which networks, with which programs.
+    """Show how often a key was used successfully: by whom, from which networks, with which programs.
+
+    What was refused is not counted, for instance because of a rate limit, the address or a scope.
 
     Parameters
     ----------
@@ -66,7 +68,7 @@ async def preview_revocation(key_id: str, *, days: int = 0) -> None:
     key_id
         The id of the key, as shown by `authsvc keys list`.
     days
-        Of how many days to show the uses, at most 400; by default 30.
+        How many days of uses to show, at most 400; by default 30.
     """
     request = pb.PreviewRevocationRequest(key_id=key_id, days=days)
     async with service() as (stub, metadata):
@@ -85,7 +87,7 @@ async def preview_revocation(key_id: str, *, days: int = 0) -> None:
 
 
 async def rotation_status(key_id: str) -> None:
-    """Show how far the rotation of a key is: who still shows the old one.
+    """Show how far the rotation of a key is: who has successfully used the old key since then.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from authsvc.cli.credits import read_credits
 from authsvc.cli.key_table import key_table
 from authsvc.cli.minting import RequestId, SealTo, mint, service
 from authsvc.cli.parameters import Duration, Time
-from authsvc.cli.rate_limit import read_limit
+from authsvc.cli.rate_limit import read_limits
 from authsvc.rpc.confirmation import CASCADE_KEYS, CASCADE_SESSIONS, HOLDERS, WAIT_MS
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
@@ -32,7 +32,10 @@ keys = cyclopts.App(
 )
 Environment = Annotated[str, Parameter(help="The second part of the key string: live or test.")]
 KeyHash = Annotated[
-    str, Parameter(help="sha256: and the SHA-256 of a key string that you have made; then none is printed.")
+    str,
+    Parameter(
+        help="sha256: and the SHA-256 of a key string that you have made; no key string is printed then."
+    ),
 ]
 _Networks = Annotated[
     tuple[str, ...],
@@ -115,7 +118,7 @@ async def create(
         brand=brand,
         environment=environment,
         allowed_networks=network,
-        rate_limits=[read_limit(text) for text in rate_limit],
+        rate_limits=read_limits(rate_limit, "--rate-limit"),
         request_id=request_id,
         key_hash=key_hash,
         credits=read_credits(credits_, credit_refill),

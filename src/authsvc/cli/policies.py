@@ -13,8 +13,9 @@ from google.protobuf.json_format import MessageToDict
 
 from authsvc.cli.call import ClientError, Metadata, calling, output, when
 from authsvc.cli.parameters import Duration
-from authsvc.cli.rate_limit import read_limit, shown_limits
+from authsvc.cli.rate_limit import read_limits
 from authsvc.cli.table import Table, table
+from authsvc.rpc.rate_limits import shown_limits
 from authsvc.v1 import owner_policy_service_pb2 as pb
 from authsvc.v1 import owner_policy_service_pb2_grpc
 
@@ -117,7 +118,7 @@ async def update(
         "brand": brand,
         "rotation_period": rotation_period,
         "allowed_networks": None if allowed_networks is None else _words(allowed_networks),
-        "rate_limits": None if rate_limits is None else [read_limit(each) for each in _words(rate_limits)],
+        "rate_limits": None if rate_limits is None else read_limits(_words(rate_limits), "--rate-limits"),
     }
     await _update(pb.OwnerPolicy(owner_id=owner_id, etag=etag), given, as_json=as_json)
 
@@ -182,7 +183,7 @@ def _table(policy: pb.OwnerPolicy) -> Table:
         ("brand", policy.brand or "the service's default"),
         ("rotation period", _length(rotation) if rotation else "never due"),
         ("allowed networks", " ".join(policy.allowed_networks) or "any"),
-        ("rate limits", shown_limits(policy.rate_limits) or "none"),
+        ("rate limits", " ".join(shown_limits(policy.rate_limits)) or "none"),
         ("etag", policy.etag),
     )
     return table(("field", "value"), rows, with_header=False)

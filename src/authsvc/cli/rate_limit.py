@@ -4,19 +4,17 @@ from collections.abc import Iterable
 
 from authsvc.cli.call import ClientError
 from authsvc.model.rate_limit import RateLimit
+from authsvc.rpc.rate_limits import limit_messages
 from authsvc.v1 import resources_pb2 as pb
 
 
-def read_limit(text: str) -> pb.RateLimit:
-    """Return the limit in an argument. Raise ClientError if there is none in it."""
+def read_limits(texts: Iterable[str], option: str) -> list[pb.RateLimit]:
+    """Return the limits in the arguments of an option. Raise ClientError for one that has another form."""
+    return limit_messages(_read(text, option) for text in texts)
+
+
+def _read(text: str, option: str) -> RateLimit:
     limit = RateLimit.parse(text)
     if limit is None:
-        raise ClientError(f"{text!r} is not a rate limit; use a form like requests=100/1m, with s, m, h or d")
-    message = pb.RateLimit(name=limit.name, limit=limit.limit)
-    message.period.seconds = limit.period
-    return message
-
-
-def shown_limits(limits: Iterable[pb.RateLimit]) -> str:
-    """Return limits in one line; "" for none."""
-    return " ".join(str(RateLimit(each.name, each.limit, each.period.seconds)) for each in limits)
+        raise ClientError(f"{option} {text!r}: write it as requests=100/1m, with s, m, h or d")
+    return limit

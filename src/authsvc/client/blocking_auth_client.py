@@ -155,11 +155,18 @@ class BlockingAuthClient:
         client_ip: str = "",
         *,
         any_of_scopes: Scopes = (),
+        cost: int | None = None,
         deadline: float | None = None,
     ) -> Verdict:
         """Return the verdict on a presented token, as `AuthClient.verify_token` does."""
         question = self._client.verify_token(
-            token, audience, required_scopes, client_ip, any_of_scopes=any_of_scopes, deadline=deadline
+            token,
+            audience,
+            required_scopes,
+            client_ip,
+            any_of_scopes=any_of_scopes,
+            cost=cost,
+            deadline=deadline,
         )
         return self._answer(question, deadline)
 

@@ -33,6 +33,7 @@ class DerivedTokens(Protocol):
         client_ip: str = "",
         *,
         any_of_scopes: Scopes = (),
+        cost: int | None = None,
         deadline: float | None = None,
     ) -> Verdict:
         """Return the verdict on a presented token of DeriveToken. A VALID one counts as a use (rule 23).
@@ -52,6 +53,7 @@ class DerivedTokens(Protocol):
             required_scopes=question.required_scopes,
             any_of_scopes=question.any_of_scopes,
             client_ip=question.client_ip,
+            cost=cost,
         )
 
         async def ask(on: Connection, metadata: Metadata, timeout: float) -> pb.VerifyTokenResponse:

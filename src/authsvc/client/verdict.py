@@ -137,6 +137,8 @@ def of_token(answer: key_service_pb2.VerifyTokenResponse) -> Verdict:
         scopes=tuple(answer.scopes),
         expire_time=_instant(answer.expire_time) if answer.HasField("expire_time") else None,
         annotations=dict(answer.annotations),
+        rate_limits=tuple(map(_limit, answer.rate_limits)),
+        retry_after=answer.retry_after.ToMicroseconds() / 1e6 if answer.HasField("retry_after") else None,
     )
 
 

@@ -17,13 +17,7 @@ from authsvc.entrance.entrance import Entrance
 from authsvc.entrance.incoming_call import IncomingCall
 from authsvc.entrance.readiness import Readiness
 from authsvc.gateway import identity
-from authsvc.gateway.access import (
-    FAULT,
-    SCOPES,
-    Access,
-    Allowed,
-    GatewayRequest,
-)
+from authsvc.gateway.access import FAULT, SCOPES, Access, Allowed, GatewayRequest
 from authsvc.gateway.denied import Denied
 from authsvc.gateway.required import MAX_SCOPES, MAX_SCOPES_LENGTH, required_scopes
 from authsvc.model.address import Proxies
@@ -132,7 +126,9 @@ class HttpCheck:
         forwarded, _, last = headers.get("x-forwarded-for", "").rpartition(",")
         address = self._proxies.client(last, [forwarded])
         required, any_of = scopes
-        asked = GatewayRequest(method, target, headers, required, address, False, any_of)
+        asked = GatewayRequest(
+            method, target, headers, required, address, removes_headers=False, any_of_scopes=any_of
+        )
         answer = await self._access.decide(caller, asked)
         return _denied(answer) if isinstance(answer, Denied) else self._allowed(answer, headers)
 

@@ -25,7 +25,7 @@ ENDS_SESSIONS = "sessions:write"
 _ATTEMPTS = 5
 # Rows in one statement.
 _BATCH = 500
-# An entry of the feed that names more is larger than one that makes workers forget a whole owner is costly.
+# Above this number, one entry for the owner is cheaper than one that names each prefix.
 _MAX_PREFIXES = 1000
 
 

@@ -15,7 +15,6 @@ from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.errors import FailedPrecondition
-from authsvc.model.identifier import new_identifier
 from authsvc.model.key import Key
 from authsvc.model.key_event import key_events
 from authsvc.model.new_key import NewKey
@@ -65,27 +64,11 @@ class KeyCreation(Protocol):
         platform.refuse_new_credential(caller, new.owner_id)
         self._catalogue.check_grant(caller, new.scopes)
         now = self._clock()
-        expire_time = new.expire_time(now)
+        new.expire_time(now)  # A wrong one is refused before the key string is hashed.
         minted = await self._minting.mint(
             caller, new.owner_id, brand=new.brand, environment=new.environment or "live", seal_to=seal_to
         )
-        key = Key(
-            key_id=new_identifier("key", now),
-            owner_id=new.owner_id,
-            key_prefix=minted.string.prefix,
-            display_name=new.display_name,
-            description=new.description,
-            scopes=tuple(sorted(new.scopes)),
-            technical_contacts=new.technical_contacts,
-            annotations=new.annotations,
-            create_time=now,
-            creator_id=caller.credential_id,
-            update_time=now,
-            expire_time=expire_time,
-            allowed_networks=new.allowed_networks,
-            rate_limits=new.rate_limits,
-            credits=None if new.credits is None else new.credits.for_new("credits"),
-        )
+        key = new.key(minted.string.prefix, now, creator_id=caller.credential_id)
         caller = self._replacements.with_latest_deadline(caller)
         until = self._replacements.latest_wait(caller)
         with self.deliveries.lost_on_failure(key.key_id):

@@ -24,7 +24,6 @@ from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.errors import AlreadyExists, AuthsvcError, FailedPrecondition, PermissionDenied
 from authsvc.model.foreign_secret import ForeignSecret
-from authsvc.model.identifier import new_identifier
 from authsvc.model.key import Key
 from authsvc.model.key_event import key_events
 from authsvc.model.look_up import is_digest
@@ -33,7 +32,6 @@ from authsvc.revocation.authority import Authority, Claim
 from authsvc.revocation.barrier import Barrier
 from authsvc.store import credits as credit_store
 from authsvc.store import imports as import_store
-from authsvc.store import keys as key_store
 from authsvc.store.imports import Holding
 from authsvc.store.policies import PolicyStore, count_active
 from authsvc.store.pool import Connection
@@ -79,7 +77,7 @@ class KeyImport(Protocol):
         platform.refuse_new_credential(caller, new.owner_id)
         self._catalogue.check_grant(caller, new.scopes)
         now = self._clock()
-        key = _key(caller, new, secret, now)
+        key = new.key(secret.look_up, now, creator_id=caller.credential_id)
         claim = Claim(relies_on=[key.owner_id])
         async with self._barrier.change(caller, claim, done=f"created {key.key_id}") as change:
             connection = change.connection
@@ -92,10 +90,7 @@ class KeyImport(Protocol):
             await refuse_more(connection, policy, self._clock())
             if not await import_store.insert(connection, [(key, secret)], request_id):
                 held = await import_store.find_look_ups(connection, [key.key_prefix])
-                raise _in_use(key.owner_id, held.get(key.key_prefix))
-            if key.rate_limits:
-                # Imports have none, so their statement does not write them.
-                await key_store.update(connection, [key])
+                raise _in_use(key.owner_id, key.key_prefix, held.get(key.key_prefix), field="key_hash")
             if key.credits is not None:
                 key = await credit_store.given(connection, key, None)
             change.key_prefixes.add(key.key_prefix)
@@ -160,12 +155,7 @@ class KeyImport(Protocol):
                 continue
             new, secret = each
             if secret.look_up in seen:
-                results.append(
-                    AlreadyExists(
-                        "an earlier key of this request has the same hash or look-up prefix; leave one out",
-                        reason="LOOK_UP_IN_USE",
-                    )
-                )
+                results.append(_repeated(secret.look_up))
                 continue
             try:
                 if not is_digest(secret.look_up):
@@ -173,7 +163,8 @@ class KeyImport(Protocol):
                     # proof.
                     caller.refuse_tenant("import salted hashes")
                 self._catalogue.check_grant(caller, new.scopes)
-                results.append(_Prepared(_key(caller, new, secret, now), secret))
+                key = new.key(secret.look_up, now, creator_id=caller.credential_id)
+                results.append(_Prepared(key, secret))
             except AuthsvcError as error:
                 results.append(error)
             else:
@@ -202,7 +193,7 @@ class KeyImport(Protocol):
             if not isinstance(each, _Prepared):
                 continue
             if each.key.key_prefix in held:
-                results[number] = _in_use(owner_id, held[each.key.key_prefix])
+                results[number] = _in_use(owner_id, each.key.key_prefix, held[each.key.key_prefix])
                 continue
             try:
                 self._catalogue.check_held(caller, each.key.scopes)
@@ -215,38 +206,39 @@ class KeyImport(Protocol):
         return held
 
 
-def _key(caller: Caller, new: NewKey, secret: ForeignSecret, now: datetime) -> Key:
-    """Return the key that is asked for. Raises InvalidArgument for its expiry."""
-    return Key(
-        key_id=new_identifier("key", now),
-        owner_id=new.owner_id,
-        key_prefix=secret.look_up,
-        display_name=new.display_name,
-        description=new.description,
-        scopes=tuple(sorted(new.scopes)),
-        technical_contacts=new.technical_contacts,
-        annotations=new.annotations,
-        create_time=now,
-        creator_id=caller.credential_id,
-        update_time=now,
-        expire_time=new.expire_time(now),
-        allowed_networks=new.allowed_networks,
-        rate_limits=new.rate_limits,
-        credits=None if new.credits is None else new.credits.for_new("credits"),
-    )
+def _in_use(owner_id: str, look_up: str, held: Holding | None, *, field: str = "") -> AlreadyExists:
+    """Return the error for a look-up that is in use, which the caller has sent in `field`.
 
-
-def _in_use(owner_id: str, held: Holding | None) -> AlreadyExists:
+    Without `field`, it is that of ImportedKey. Nothing is told of a key of another owner.
+    """
+    by_hash = is_digest(look_up)
+    field = field or ("hash" if by_hash else "look_up_prefix")
+    another = "make another secret" if field == "key_hash" else "issue a new key"
     if held is not None and held.owner_id == owner_id:
-        return AlreadyExists(
-            f"key {held.key_id} of this owner has the same hash or look-up prefix",
-            reason="KEY_ALREADY_IMPORTED",
-            key_id=held.key_id,
+        told = (
+            f"key {held.key_id} of this owner has this hash; use that key, or {another}"
+            if by_hash
+            else f"key {held.key_id} of this owner has this prefix; use that key, or a longer prefix"
         )
-    return AlreadyExists(
-        "this hash or look-up prefix is in use; use a longer look-up prefix, or issue a new key",
-        reason="LOOK_UP_IN_USE",
+        return AlreadyExists(
+            f"{field}: {told}", reason="KEY_ALREADY_IMPORTED", key_id=held.key_id, field=field
+        )
+    told = (
+        f"this hash is in use; {another}"
+        if by_hash
+        else f"this prefix is in use; use a longer one, or {another}"
     )
+    return AlreadyExists(f"{field}: {told}", reason="LOOK_UP_IN_USE", field=field)
+
+
+def _repeated(look_up: str) -> AlreadyExists:
+    """Return the error for a look-up that an earlier key of the request has."""
+    if is_digest(look_up):
+        field, told = "hash", "an earlier key of this request has this hash; leave one out"
+    else:
+        field = "look_up_prefix"
+        told = "an earlier key of this request has this prefix; use a longer one for both, or leave one out"
+    return AlreadyExists(f"{field}: {told}", reason="LOOK_UP_IN_USE", field=field)
 
 
 def _refuse_rest(
@@ -255,7 +247,8 @@ def _refuse_rest(
     """Replace keys that were not inserted by the error: their look-up came into use meanwhile."""
     for number, each in enumerate(results):
         if isinstance(each, _Prepared) and each.key.key_id not in made:
-            results[number] = _in_use(owner_id, held.get(each.key.key_prefix))
+            look_up = each.key.key_prefix
+            results[number] = _in_use(owner_id, look_up, held.get(look_up))
 
 
 def _told(results: Sequence[_Prepared | AuthsvcError]) -> list[Key | AuthsvcError]:

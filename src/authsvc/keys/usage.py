@@ -30,7 +30,7 @@ from authsvc.store.pool import Connection, Database
 
 #: How many rows of users a preview has, how many networks, and up to what created keys are counted.
 MAX_USERS, MAX_NETWORKS, MAX_COUNTED = 100, 1000, 1000
-# Keys and sessions that a key of the platform has created are searched in whole tables.
+# Found by indexes on the creator; but a key may have created very many that have ended.
 _COUNT_MILLISECONDS = 1000
 _KEY_ID = "key_"
 

@@ -13,6 +13,7 @@ which is above what these systems use: 128 MiB, and about a second.
 """
 
 import binascii
+import hashlib
 import re
 from base64 import b64decode
 from dataclasses import dataclass, field
@@ -134,8 +135,8 @@ def _scrypt(text: str) -> Scrypt | None:
     else:
         return None
     r, p = int(found[2]), int(found[3])
-    memory = n * r // 8  # in KiB: 128 bytes each
-    _refuse_above(memory, MAX_SCRYPT_MEMORY, "the memory of scrypt in KiB (N times r, divided by 8)")
+    memory = -(-max(n, p) * r // 8)  # in KiB: N blocks of 128 r bytes, and p before them
+    _refuse_above(memory, MAX_SCRYPT_MEMORY, "the memory of scrypt in KiB (N or p times r, divided by 8)")
     _refuse_above(memory * p, MAX_SCRYPT_WORK, "that memory times p")
     return Scrypt(n, r, p, salt, _checked(hashed))
 
@@ -150,8 +151,10 @@ def _pbkdf2(text: str) -> Pbkdf2 | None:
     else:
         return None
     rounds = int(found[2])
-    _refuse_above(rounds, MAX_PBKDF2_ROUNDS, "the number of rounds")
-    return Pbkdf2(algorithm, rounds, salt, _checked(hashed))
+    # Each block of the hash takes all rounds (RFC 8018, 5.2).
+    blocks = -(-len(_checked(hashed)) // hashlib.new(algorithm).digest_size)
+    _refuse_above(rounds * blocks, MAX_PBKDF2_ROUNDS, "the number of rounds")
+    return Pbkdf2(algorithm, rounds, salt, hashed)
 
 
 def _refuse_above(value: int, most: int, what: str) -> None:

@@ -70,7 +70,7 @@ def refund_event(caller: Caller, key: Key, *, amount: int, refund_id: str, at: d
 
 
 def revoked_with(key_id: str) -> dict[str, str]:
-    """Return the details of what was revoked because the key was that had created it, directly or not."""
+    """Return the details of what ended because the key that created it, directly or not, was revoked."""
     return {"cause": RevokeCause.CREATOR_REVOKED.name, "revoked_with_key_id": key_id}
 
 

@@ -25,6 +25,11 @@ class Loan:
         self.goes_beyond_held = False
         self.is_sent = False
 
+    @property
+    def budgets(self) -> Sequence[Budget]:
+        """The budgets of which units are borrowed."""
+        return self._budgets
+
     def add(self, cost: int) -> None:
         """Borrow for another verification, too, as far as possible."""
         self._least = min(self._least or cost, cost or self._least)

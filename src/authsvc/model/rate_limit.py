@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 MAX_LIMITS = 5
 # What a worker may borrow at a time of a limit, as a share of it.
 _SLICES = 100
-_MAX_LIMIT = 1_000_000_000
+# What a message can hold.
+_MAX_INT32 = 2**31 - 1
 # Seconds, the longest first.
 _UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
-_FORM = re.compile(r"([a-z0-9_-]{1,64}) ?= ?([0-9]{1,10}) ?/ ?([0-9]{1,7}) ?([smhd])", re.ASCII)
+_FORM = re.compile(r"([!-<>-~]{1,64}) ?= ?([0-9]{1,10}) ?/ ?([0-9]{1,7}) ?([smhd])", re.ASCII)
 
 
 class RateLimit(NamedTuple):
@@ -43,9 +44,12 @@ class RateLimit(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Return the limit in a text such as `requests=100/1m`, with s, m, h or d; None if it is none."""
+        """Return the limit in a text such as `requests=100/1m`, with s, m, h or d; None for another form.
+
+        Only the form is judged. The rules of the proto say which names, limits and periods there may be.
+        """
         found = _FORM.fullmatch(text.strip())
-        if found is None or int(found[2]) > _MAX_LIMIT:
+        if found is None or int(found[2]) > _MAX_INT32:
             return None
         name, limit, number, unit = found.groups()
         return cls(name, int(limit), int(number) * _UNITS[unit])

@@ -12,6 +12,7 @@ from authsvc.model.foreign_secret import ForeignSecret
 from authsvc.model.key import Key
 from authsvc.model.new_key import NewKey
 from authsvc.rpc.convert import contacts, instant
+from authsvc.rpc.rate_limits import limits_of
 from authsvc.rpc.validation import validator
 from authsvc.v1 import key_service_pb2 as pb
 
@@ -52,6 +53,7 @@ def _new_key(owner_id: str, imported: pb.ImportedKey) -> NewKey:
         annotations=dict(imported.annotations),
         expiration=instant(imported.expire_time) if has_end else ExpirationPreset.UNLIMITED,
         allowed_networks=checked_networks(imported.allowed_networks, "allowed_networks"),
+        rate_limits=limits_of(imported.rate_limits, "rate_limits"),
     )
 
 
@@ -59,7 +61,7 @@ def result(told: Key | AuthsvcError, *, validate_only: bool) -> pb.ImportKeyResu
     """Return what has become of one key."""
     if isinstance(told, Key):
         return pb.ImportKeyResult(key_id="" if validate_only else told.key_id)
-    field = told.violations[0].field if isinstance(told, InvalidArgument) else ""
+    field = told.violations[0].field if isinstance(told, InvalidArgument) else told.metadata.get("field", "")
     error = pb.ImportError(
         reason=told.reason, message=told.message[:_MAX_MESSAGE_LENGTH], field=field[:_MAX_FIELD_LENGTH]
     )

@@ -29,6 +29,11 @@ def limit_messages(limits: Iterable[RateLimit]) -> list[pb.RateLimit]:
     return [_limit_message(limit) for limit in limits]
 
 
+def shown_limits(messages: Iterable[pb.RateLimit]) -> list[str]:
+    """Return limits as people write them: `requests=100/1m`."""
+    return [str(RateLimit(each.name, each.limit, each.period.seconds)) for each in messages]
+
+
 def set_limits(
     message: service_pb.VerifyKeyResponse | service_pb.VerifyTokenResponse,
     limits: RateLimits,

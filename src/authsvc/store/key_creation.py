@@ -10,9 +10,9 @@ from authsvc.model.audit_event import AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.model.key import Key
 from authsvc.model.policy import OwnerPolicy
-from authsvc.model.text import folded
 from authsvc.store import authority as authority_store
 from authsvc.store.audit import instant_text, plain
+from authsvc.store.keys import new_columns
 from authsvc.store.pool import Database
 from authsvc.store.queries import load_queries
 
@@ -56,29 +56,17 @@ async def create(
 
 
 def _plain(number: int, creation: Creation) -> dict[str, object]:
-    key = creation.key
     return {
         "number": number,
         **authority_store.judged(creation.caller),
         "policy_version": creation.policy.version,
         "max_active_keys": creation.policy.max_active_keys,
         "events": plain([creation.event]),
+        # The function has no parameter for networks and rate limits: a key with them is never created here.
         "key": {
-            "key_id": key.key_id,
-            "owner_id": key.owner_id,
-            "key_prefix": key.key_prefix,
+            **new_columns(creation.key),
             "secret_hash": creation.secret_hash,
             "secret_origin": creation.secret_origin,
-            "display_name": key.display_name,
-            "folded_name": folded(key.display_name),
-            "description": key.description,
-            "scopes": key.scopes,
-            "technical_contacts": [{"name": c.name, "email": c.email} for c in key.technical_contacts],
-            "annotations": dict(key.annotations),
-            "create_time": key.create_time,
-            "creator_id": key.creator_id,
-            "expire_time": key.expire_time,
             "request_id": creation.request_id or None,
-            "version": key.version,
         },
     }

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from authsvc.model.budget import Budget
 from authsvc.model.loan import Lent, Loan, Need
+from authsvc.model.rate_limit import RateLimit
 from authsvc.store.pool import Connection, Database
 from authsvc.store.queries import load_queries
 from authsvc.store.shared_statement import SharedStatement
@@ -48,6 +49,15 @@ class RateBudgetStore:
             )
 
     async def _borrow(self, loans: Sequence[Loan]) -> list[_Answer]:
+        answers: dict[Loan, _Answer] = {}
+        left = list(loans)
+        while left:
+            alike = _alike(left)
+            answers.update(zip(alike, await self._borrow_alike(alike), strict=True))
+            left = [loan for loan in left if loan not in answers]
+        return [answers[loan] for loan in loans]
+
+    async def _borrow_alike(self, loans: Sequence[Loan]) -> list[_Answer]:
         needs = [loan.needs() for loan in loans]
         budgets = {_name(need.budget): need.budget for each in needs for need in each}
         names = sorted(budgets)
@@ -77,6 +87,21 @@ async def delete_due(connection: Connection, *, size: int) -> int:
     """Delete up to `size` budgets of which nothing counts as taken any more; return how many."""
     deleted: int = await connection.fetchval(_SQL["delete_due_budgets"], size)
     return deleted
+
+
+def _alike(loans: Sequence[Loan]) -> list[Loan]:
+    """Return loans, the first among them, that know each budget by the same limit.
+
+    A key that was rotated and its successor have one budget, and may have different limits.
+    """
+    limits: dict[tuple[str, str], RateLimit] = {}
+    alike = []
+    for loan in loans:
+        own = {_name(budget): budget.limit for budget in loan.budgets}
+        if all(limits.get(name, limit) == limit for name, limit in own.items()):
+            limits |= own
+            alike.append(loan)
+    return alike
 
 
 def _name(budget: Budget) -> tuple[str, str]:

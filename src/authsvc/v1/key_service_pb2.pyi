@@ -386,6 +386,7 @@ class ImportedKey(_message.Message):
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ALLOWED_NETWORKS_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
     hash: _builtins.str
     """The hash of the whole key string, in a form that says what it is:
 
@@ -432,6 +433,10 @@ class ImportedKey(_message.Message):
     def allowed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The networks that the key can be used from, as in Key."""
 
+    @_builtins.property
+    def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.RateLimit]:
+        """How often the key can be used, as in Key."""
+
     def __init__(
         self,
         *,
@@ -444,10 +449,11 @@ class ImportedKey(_message.Message):
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         allowed_networks: _abc.Iterable[_builtins.str] | None = ...,
+        rate_limits: _abc.Iterable[_resources_pb2.RateLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "description", b"description", "display_name", b"display_name", "expire_time", b"expire_time", "hash", b"hash", "look_up_prefix", b"look_up_prefix", "scopes", b"scopes", "technical_contacts", b"technical_contacts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_networks", b"allowed_networks", "annotations", b"annotations", "description", b"description", "display_name", b"display_name", "expire_time", b"expire_time", "hash", b"hash", "look_up_prefix", b"look_up_prefix", "rate_limits", b"rate_limits", "scopes", b"scopes", "technical_contacts", b"technical_contacts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -525,7 +531,10 @@ class ImportError(_message.Message):
     message: _builtins.str
     """What is wrong and what to do, for people, in at most 500 characters."""
     field: _builtins.str
-    """With INVALID_FIELD, the first field that is wrong, in ImportedKey."""
+    """The field of ImportedKey that the error is about: with INVALID_FIELD, the first one
+    that is wrong; with KEY_ALREADY_IMPORTED and LOOK_UP_IN_USE, `hash` or
+    `look_up_prefix`.
+    """
     def __init__(
         self,
         *,

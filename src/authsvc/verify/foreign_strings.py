@@ -137,13 +137,14 @@ class ForeignStrings:
 
         Raises RetryableError when the database cannot answer.
         """
-        if self._reading is None:
+        if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read())
             self._reading.add_done_callback(self._ended)
         await asyncio.shield(self._reading)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._reading = None
+        if self._reading is task:
+            self._reading = None
         if not task.cancelled():
             task.exception()  # Retrieve the error in case every caller has gone.
 

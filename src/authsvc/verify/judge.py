@@ -19,18 +19,19 @@ from authsvc.model.key_use import ITSELF
 from authsvc.model.rate_limit import RateLimits
 from authsvc.model.use import Use
 from authsvc.model.verdict import NOT_FOUND, Verdict, VerdictCode, decide
-from authsvc.verify.budgets import Budgets
-from authsvc.verify.credit_accounts import CreditAccounts
 from authsvc.verify.key_uses import KeyUses
 from authsvc.verify.lease import Lease
 from authsvc.verify.question import Question
 from authsvc.verify.usage import UsageNotes
 
 # To look them up in the class takes longer.
-_VALID, _LIMITED, _EXHAUSTED = VerdictCode.VALID, VerdictCode.RATE_LIMITED, VerdictCode.CREDITS_EXHAUSTED
+_LIMITED, _EXHAUSTED = VerdictCode.RATE_LIMITED, VerdictCode.CREDITS_EXHAUSTED
 # When others were faster.
 _RETRY_SECONDS = 0.1
 
+# Takes a cost from rate limits and credits, or nothing. Returns the verdict and how long to wait, in seconds;
+# None if the database has to be asked first.
+TakeUnits: TypeAlias = Callable[[RateLimits, int], tuple[VerdictCode, float] | None]
 NoteMisplaced: TypeAlias = Callable[[Credential, str, datetime], None]
 
 
@@ -44,14 +45,13 @@ class Judge:
         clock: Callable[[], datetime],
         usage: KeyUses,
         activity: UsageNotes,
-        budgets: Budgets | None = None,
-        accounts: CreditAccounts | None = None,
+        take_units: TakeUnits | None = None,
         note_misplaced: NoteMisplaced = lambda _credential, _client_ip, _now: None,
         verifier_id: str = ITSELF,
     ) -> None:
         """`usage` takes the uses of keys, `activity` those of sessions.
 
-        Without `budgets` and `accounts`, keys with rate limits or credits are not judged.
+        Without `take_units`, keys with rate limits or credits are not judged.
 
         `note_misplaced` is told who shows the right secret at an address that is not allowed. `verifier_id`
         is who asks where a question has no caller.
@@ -60,8 +60,7 @@ class Judge:
         self._clock = clock
         self._usage = usage
         self._activity = activity
-        self._budgets = budgets
-        self._accounts = accounts
+        self._take_units = take_units
         self._note_misplaced = note_misplaced
         self._verifier_id = verifier_id
         # The number of verdicts by code. Plain integers, because a metric object would slow down each hit.
@@ -116,6 +115,11 @@ class Judge:
 
     def is_valid(self, question: Question, credential: Credential) -> bool:
         """Return whether a key is valid but for its rate limits and credits. Nothing is noted or taken."""
+        kind, caller = question.kind, question.caller
+        if (kind is not None and credential.kind is not kind) or (
+            caller is not None and not caller.acts_on(credential.owner_id)
+        ):
+            return False
         now = self._clock()
         verdict = decide(
             credential, question.required_scopes, now, question.client_ip, question.any_of_scopes
@@ -130,31 +134,8 @@ class Judge:
         return Verdict(code, credential, limits, _RETRY_SECONDS)
 
     def _take(self, credential: Credential, limits: RateLimits, cost: int) -> Verdict | None:
-        if limits.account_id:
-            return self._take_credits(credential, limits, cost)
-        wait = None if self._budgets is None else self._budgets.take(limits, cost)
-        if wait is None:
-            return None
-        return Verdict(_LIMITED if wait else _VALID, credential, limits, wait)
-
-    def _take_credits(self, credential: Credential, limits: RateLimits, cost: int) -> Verdict | None:
-        """Take from the rate limits and from the credits, or from none. The limits are judged first."""
-        budgets, accounts = self._budgets, self._accounts
-        if budgets is None or accounts is None:
-            return None
-        until_refill = accounts.wait(limits, cost)
-        if until_refill == 0:
-            wait = budgets.take(limits, cost)
-            if wait is None:
-                return None
-            if wait == 0:
-                accounts.take(limits, cost)
-            return Verdict(_LIMITED if wait else _VALID, credential, limits, wait)
-        if wait := budgets.wait(limits, cost):
-            return Verdict(_LIMITED, credential, limits, wait)
-        if until_refill is None or not budgets.are_known(limits):
-            return None
-        return Verdict(_EXHAUSTED, credential, limits, until_refill)
+        taken = None if self._take_units is None else self._take_units(limits, cost)
+        return None if taken is None else Verdict(taken[0], credential, limits, taken[1])
 
     def note(self, kind: CredentialKind, owner_id: str, use: Use, verifier_id: str, uses: int) -> None:
         """Note uses that a client has seen, which judges by the same rules. Those of the future are of now.

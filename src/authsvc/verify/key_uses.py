@@ -8,8 +8,9 @@ workers, and never moves a last use back.
 
 Bound: uses of `limit` keys are noted, and of half as many of one owner; further uses are dropped and counted.
 A key has at most `MAX_ROWS` rows and `_MAX_SEEN` counts: what comes after counts for `OTHER`. All keys
-together have `limit` of both besides one of each for every key, and those of an owner half as many. All user
-agents have `MAX_TEXT_LENGTH` characters; of further ones, the program is kept.
+together have `limit` of both, and beyond that at most three more for each key, and a fourth at midnight;
+those of an owner half as many. All user agents have `MAX_TEXT_LENGTH` characters; of further ones, the
+program is kept.
 
 Failure: counts that could not be written are kept, and written with the next batch. If the answer to a commit
 is lost, they are written again, and count twice. A row that the store refuses is dropped. A crash loses the

@@ -17,9 +17,7 @@ from authsvc.model.rate_limit import RateLimits
 from authsvc.model.use import Use
 from authsvc.model.verdict import Verdict
 from authsvc.verify.activity_check import ActivityCheck, ActivityStore
-from authsvc.verify.budgets import Budgets
-from authsvc.verify.credit_accounts import CreditAccounts
-from authsvc.verify.doubts import Doubts
+from authsvc.verify.doubts import MAX_LOANS, Doubts
 from authsvc.verify.entry import Entry
 from authsvc.verify.foreign_strings import ForeignStrings
 from authsvc.verify.hasher import Hasher
@@ -29,6 +27,7 @@ from authsvc.verify.lease import Lease
 from authsvc.verify.loader import AppliedFeed, CredentialStore, Loader
 from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.question import Question
+from authsvc.verify.quotas import Quotas
 from authsvc.verify.usage import UsageLog
 
 __all__ = ["Question", "Verifier"]
@@ -56,8 +55,7 @@ class Verifier:
         lease: Lease,
         feed: AppliedFeed,
         clock: Callable[[], datetime],
-        budgets: Budgets | None = None,
-        accounts: CreditAccounts | None = None,
+        quotas: Quotas | None = None,
         note_misplaced: NoteMisplaced = lambda _credential, _client_ip, _now: None,
         max_loads_per_owner: int = 500,
         foreign: ForeignStrings | None = None,
@@ -79,11 +77,10 @@ class Verifier:
             clock=clock,
             usage=usage,
             activity=activity,
-            budgets=budgets,
-            accounts=accounts,
+            take_units=None if quotas is None else quotas.take,
             note_misplaced=note_misplaced,
         )
-        self._doubts = Doubts(ActivityCheck(store=activities, clock=clock), budgets, accounts)
+        self._doubts = Doubts(ActivityCheck(store=activities, clock=clock), quotas)
         # The number of verdicts by code.
         self.counts = self._judge.counts
 
@@ -108,6 +105,8 @@ class Verifier:
             verdict = self._judge.verdict(question, credential)
             if verdict is not None:
                 return verdict
+            if (limited := self._beaten(question, credential, attempt)) is not None:
+                return limited
             question = await self._doubts.settle(question, credential, attempt)
         raise AssertionError("an endless loop")
 
@@ -175,6 +174,12 @@ class Verifier:
             if verdict is None:
                 raise AssertionError("a batch holds keys only, and their activity is never uncertain")
             return verdict
+        return self._judge.limited(credential)
+
+    def _beaten(self, question: Question, credential: Credential | None, attempt: int) -> Verdict | None:
+        """Return RATE_LIMITED on a valid key whose units others took each time that they were borrowed."""
+        if attempt <= MAX_LOANS or credential is None or credential.limits is None or not question.cost:
+            return None
         return self._judge.limited(credential)
 
     async def identify(self, presented: str, caller: Caller | None = None) -> Credential | None:
@@ -250,6 +255,8 @@ class Verifier:
             if verdict is not None:
                 return verdict
             attempt += 1
+            if (limited := self._beaten(question, credential, attempt)) is not None:
+                return limited
             question = await self._doubts.settle(question, credential, attempt)
 
     def refuse(self, question: Question) -> Verdict:

@@ -109,7 +109,8 @@ class _Exchange:
         data = _unpacked(await self._body(), self._head.encoding)
         if not self._head.is_json:
             return data
-        return json_message.parse(data, self._method.request_type).SerializeToString()
+        request = await json_message.read(data, self._method.request_type)
+        return request.SerializeToString()
 
     async def answer(self, message: bytes, trailers: Trailers) -> None:
         """Send the answer; return when the connection has taken it."""

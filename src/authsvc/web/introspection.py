@@ -27,7 +27,7 @@ class Introspection(OAuthEndpoint):
             session = session_service_pb2.VerifySessionRequest(session_token=token)
             verdict = await self.ask("SessionService/VerifySession", client, session)
         else:
-            # "Not active" cannot say that a rate limit is reached, so none is looked at.
+            # "Not active" cannot say that a rate limit is reached, so nothing is taken.
             key = key_service_pb2.VerifyKeyRequest(key_string=token, cost=0)
             verdict = await self.ask("KeyService/VerifyKey", client, key)
         return _told(verdict) if verdict.valid else _INACTIVE

@@ -3,9 +3,9 @@
 A request may name its fields as the protos do (`owner_id`) or as answers do (`ownerId`). An unknown field is
 refused, so that a misspelled one cannot be overlooked. Lists are counted before their items are looked at.
 
-Bound: a request has at most `MAX_OBJECTS` objects, and a list or a map as many items as over gRPC. Only what
-the protos know is looked at, so nothing is nested deeper than there. A large answer is written in slices,
-between which other tasks run.
+Bound: a request has at most `MAX_OBJECTS` objects, an import more, and a list or a map as many items as over
+gRPC. Only what the protos know is looked at, so nothing is nested deeper than there. A large message is read
+and written in slices, between which other tasks run.
 
 Failure: InvalidArgument, which names the field and never repeats a value: it may be a key string.
 """
@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
@@ -28,9 +28,12 @@ from authsvc.rpc.request import refuse_longer
 
 #: Objects in one request. A batch of verifications has 101.
 MAX_OBJECTS = 2000
+# Those of requests that may have more, and what these have so many of. A thousand keys with annotations are
+# two thousand, and each contact and each rate limit is one more.
+_MORE_OBJECTS = {"authsvc.v1.ImportKeysRequest": (10_000, "keys")}
 # Names of unknown fields that an error shows.
 _SHOWN_NAME = re.compile(r"[!-~]{1,64}")
-# The bytes of an answer that is written at once, and the items of a larger one.
+# The bytes of a message that is read or written at once, and the items of a larger one.
 _SLICE_BYTES, _SLICE_ITEMS = 16 * 1024, 25
 # What values have to be, by the type of a field, and by that of its message.
 _OF_TYPES: Mapping[int, str] = {
@@ -60,13 +63,22 @@ class _DuplicateError(ValueError):
 
 def parse(data: bytes, request_type: type[Message]) -> Message:
     """Return the request that a body in JSON holds; raise InvalidArgument."""
-    request, found = request_type(), _loaded(data)
-    descriptor: Any = request.DESCRIPTOR
-    _check(found, descriptor, "")
-    try:
-        ParseDict(found, request)
-    except _FAULTS as error:
-        raise _undecodable(*_culprit(found, descriptor, "")) from error
+    return _parsed(_checked(data, request_type), request_type)
+
+
+async def read(data: bytes, request_type: type[Message]) -> Message:
+    """Return the same as `parse`; other tasks run while the lists of a large request are read."""
+    if len(data) <= _SLICE_BYTES:
+        return parse(data, request_type)
+    found, fields = _checked(data, request_type), _fields(cast("Descriptor", request_type.DESCRIPTOR))
+    lists = {
+        name: value for name, value in found.items() if isinstance(value, list) and fields[name].is_repeated
+    }
+    request = _parsed({name: value for name, value in found.items() if name not in lists}, request_type)
+    for name, items in lists.items():
+        for first in range(0, len(items), _SLICE_ITEMS):
+            await asyncio.sleep(0)
+            request.MergeFrom(_parsed({name: items[first : first + _SLICE_ITEMS]}, request_type, first))
     return request
 
 
@@ -103,9 +115,29 @@ def _dumped(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _loaded(data: bytes) -> Any:
+def _checked(data: bytes, request_type: type[Message]) -> dict[str, Any]:
+    """Return the object in a body, whose names and lists are those of the request."""
+    descriptor = cast("Descriptor", request_type.DESCRIPTOR)
+    found: dict[str, Any] = _loaded(data, *_MORE_OBJECTS.get(descriptor.full_name, (MAX_OBJECTS, "items")))
+    _check(found, descriptor, "")
+    return found
+
+
+def _parsed(found: dict[str, Any], request_type: type[Message], first: int = 0) -> Message:
+    """Return the message in an object that was checked. Its lists begin with the item number `first`."""
+    request, descriptor = request_type(), cast("Descriptor", request_type.DESCRIPTOR)
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_objects(), parse_constant=_no_constant)
+        ParseDict(found, request)
+    except _FAULTS as error:
+        raise _undecodable(*_culprit(found, descriptor, "", first)) from error
+    return request
+
+
+def _loaded(data: bytes, most: int, items: str) -> Any:
+    """Return what a body holds, of at most `most` objects; it is told to have fewer `items`."""
+    made = _objects(most)
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=made, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise _undecodable("", "is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -114,7 +146,7 @@ def _loaded(data: bytes) -> Any:
             "", f"is not valid JSON: {where}" if data else "is empty; send {} at least"
         ) from error
     except _TooManyError as error:
-        raise _undecodable("", f"has more than {MAX_OBJECTS} objects") from error
+        raise _undecodable("", f"has more than {most} objects; send fewer {items} at a time") from error
     except _DuplicateError as error:
         raise _undecodable("", "has an object with the same name twice") from error
     except RecursionError as error:
@@ -123,14 +155,14 @@ def _loaded(data: bytes) -> Any:
         raise _undecodable("", "has a number that is out of range") from error
 
 
-def _objects() -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+def _objects(most: int) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
     """Return what makes the objects of one request: it counts them, and refuses the same name twice."""
     count = 0
 
     def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal count
         count += 1
-        if count > MAX_OBJECTS:
+        if count > most:
             raise _TooManyError
         found = dict(pairs)
         if len(found) != len(pairs):
@@ -176,8 +208,11 @@ def _check_field(parent: dict[str, Any], name: str, field: FieldDescriptor, here
         parent[name] = re.sub("_([a-z])", lambda found: found[1].upper(), value)
 
 
-def _culprit(value: Mapping[str, Any], descriptor: Descriptor, path: str) -> tuple[str, str]:
-    """Return the path of a field that cannot be read, and what its value has to be."""
+def _culprit(value: Mapping[str, Any], descriptor: Descriptor, path: str, first: int = 0) -> tuple[str, str]:
+    """Return the path of a field that cannot be read, and what its value has to be.
+
+    The lists in `value` begin with the item number `first`.
+    """
     fields = _fields(descriptor)
     for name, value_of in value.items():
         field = fields[name]
@@ -185,7 +220,7 @@ def _culprit(value: Mapping[str, Any], descriptor: Descriptor, path: str) -> tup
             continue
         here, inner = path + field.name, _object_type(field)
         if inner is not None:
-            for index, item in enumerate(value_of if field.is_repeated else [value_of]):
+            for index, item in enumerate(value_of if field.is_repeated else [value_of], first):
                 if not _is_readable(item, inner):
                     place = f"[{index}]" if field.is_repeated else ""
                     return _culprit(item, inner, f"{here}{place}.")

@@ -287,7 +287,7 @@ async def test_what_a_key_created_is_revoked_with_it(site: Site) -> None:
         assert 'name="cascade"' not in browser.page.text
         await site.service.flush()
         await browser.open(f"/keys/{made.key.key_id}/revoke")
-        assert "It has created 1 key of this owner that is not revoked." in browser.text
+        assert "Keys: 1, signed-in devices: 0." in browser.text
         assert 'name="cascade" value="1" aria-describedby="cascade-hint"' in browser.page.text
         await browser.send(cascade="1", when="hour", typed="Builder")
         assert browser.page.status_code == 400
@@ -298,6 +298,39 @@ async def test_what_a_key_created_is_revoked_with_it(site: Site) -> None:
         assert "The key is revoked" in browser.text
     assert not (await admin.VerifyKey(key_string=created.key_string)).valid
     assert (await admin.VerifyKey(key_string=plain.key_string)).valid
+
+
+async def test_what_a_revoked_key_created_ends_afterwards(site: Site) -> None:
+    """Its page leads to the form, which is offered as long as there may be something."""
+    admin = site.service.admin
+    made = await admin.CreateKey(owner_id="acme", display_name="Builder", scopes=["keys:write"])
+    created = await site.service.as_caller(made.key_string).CreateKey(owner_id="acme", display_name="Built")
+    plain = await admin.CreateKey(owner_id="acme", display_name="Plain")
+    await site.service.flush()
+    for key in (made.key, plain.key):
+        await admin.RevokeKey(key_id=key.key_id, reason="Leaked")
+    path = f"/keys/{made.key.key_id}"
+    async with site.browser(site.service.admin_key) as browser:
+        await browser.open(f"/keys/{plain.key.key_id}/revoke")
+        assert "This key is already revoked." in browser.text
+        assert "<button" not in browser.page.text.partition('<form method="post" class="card">')[2]
+        await browser.open(path)
+        assert f'href="{path}/revoke' in browser.page.text
+        await browser.open(f"{path}/revoke")
+        assert "End what Builder created?" in browser.text
+        assert "Keys: 1, signed-in devices: 0." in browser.text
+        assert (await admin.VerifyKey(key_string=created.key_string)).valid
+        await browser.send(reason="Of the thief")
+        assert "What the key created has ended." in browser.text
+        assert not (await admin.VerifyKey(key_string=created.key_string)).valid
+        ended = await admin.GetKey(key_id=created.key.key_id)
+        assert ended.revoke_reason == "Of the thief"
+        assert (await admin.GetKey(key_id=made.key.key_id)).revoke_reason == "Leaked"
+        await browser.open(f"{path}/revoke")
+        assert "Keys: 0, signed-in devices: 0." in browser.text
+        await browser.send()
+        assert browser.page.status_code == 409
+        assert "Nothing was left to end." in browser.text
 
 
 async def test_the_last_administrator_key_is_kept(site: Site) -> None:

@@ -197,6 +197,7 @@ async def test_every_page_is_accessible_and_fits(
         await page.reload()
         await _looked_at(page, f"already-shown-{look}")
         await _refused(page, made, look)
+        await _revoked_in_the_end(page, made["Full"], look)
 
 
 async def _refused(page: Page, made: dict[str, str], look: str) -> None:
@@ -239,6 +240,25 @@ async def _refused(page: Page, made: dict[str, str], look: str) -> None:
     page.once("dialog", lambda dialog: dialog.accept())
     await page.reload()
     await _looked_at(page, f"webhook-already-shown-{look}")
+
+
+async def _revoked_in_the_end(page: Page, key_id: str, look: str) -> None:
+    """Look at the revocation of a key that was changed meanwhile, and at what is offered afterwards."""
+    await page.goto(f"/keys/{key_id}/revoke")
+    other = await page.context.new_page()
+    await other.goto(f"/keys/{key_id}/edit")
+    await other.get_by_label("Description").fill("May do everything")
+    await other.get_by_role("button", name="Save").click()
+    await other.get_by_text("The changes are saved").wait_for()
+    await other.close()
+    await page.get_by_role("button", name="Revoke key").click()
+    await page.get_by_text("has changed since this page was shown").wait_for()
+    await _looked_at(page, f"revoke-key-outdated-{look}")
+    await page.get_by_role("button", name="Revoke all the same").click()
+    await page.get_by_text("The key is revoked").wait_for()
+    await page.get_by_role("link", name="End what it created").click()
+    await page.get_by_role("heading", name="End what Full created?").wait_for()
+    await _looked_at(page, f"end-created-{look}")
 
 
 async def _looked_at(page: Page, name: str) -> None:

@@ -107,6 +107,8 @@ async def test_a_key_that_nobody_has() -> None:
         hindrance="",
         actions=["rotate"],
         done="",
+        usage=[],
+        more_usage=False,
     )
     assert "Nobody has the key string" in page
 

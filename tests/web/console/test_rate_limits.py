@@ -31,6 +31,10 @@ async def test_limits_are_added_changed_and_removed(site: Site) -> None:
         renamed = await admin.GetKey(key_id=key.key_id)
         assert (renamed.display_name, renamed.rate_limits) == ("Renamed", key.rate_limits)
         await browser.open(f"{path}/edit")
+        await browser.send(rate_limits="requests=100/1m\r\ndaily=5000/1d")
+        reordered = await admin.GetKey(key_id=key.key_id)
+        assert (reordered.etag, reordered.rate_limits) == (renamed.etag, key.rate_limits)
+        await browser.open(f"{path}/edit")
         await browser.send(rate_limits="")
         assert "None but those of the policy" in browser.text
         assert not (await admin.GetKey(key_id=key.key_id)).rate_limits
@@ -44,10 +48,15 @@ async def test_limits_are_added_changed_and_removed(site: Site) -> None:
 
 
 _WRONG = [
+    ("b=0/1m\n\na=5/1m", ["Line 1: "]),
     ("a=1/1m\n\nnonsense", ["Line 3: This is not a limit"]),
     ("<script>alert(1)</script>\"'>", ["Line 1: This is not a limit"]),
     ("a=1/1m\na=2/1m", ["Line 2: ", "give each limit a name of its own"]),
     ("a=0/1m", ["Line 1: "]),
+    ("a=1/1m\n9Up=1/1m", ["Line 2: ", "pattern"]),
+    ("a=1/9999999d", ["Line 1: "]),
+    ("a=2147483647/1m", ["Line 1: "]),
+    ("a=2147483648/1m", ["Line 1: This is not a limit"]),
     ("a=1/32d", ["Line 1: "]),
     ("\n".join(f"a{number}=1/1m" for number in range(6)), ["5"]),
 ]
@@ -61,13 +70,14 @@ async def test_what_is_wrong_is_told_by_line(site: Site) -> None:
             await browser.open(path, owner="acme")
             form = {**browser.form(), "name": "Kept"}
             # All forms go by the same code, and pages in a row are slowed down.
-            for typed, told in _WRONG if path == "/keys/new" else _WRONG[:3]:
+            for typed, told in _WRONG if path == "/keys/new" else _WRONG[:4]:
                 browser.page = await browser.http.post(path, data={**form, "rate_limits": typed})
                 assert browser.page.status_code == 400, (path, typed)
                 wrong = re.search(r'id="rate_limits-error">(.*?)</p>', browser.page.text, re.DOTALL)
                 assert wrong is not None, (path, typed)
                 text = re.sub(r"<.*?>", "", wrong[1])
                 assert all(each in text for each in told), (path, typed, text)
+                assert text.count("Line ") == sum("Line " in each for each in told), (path, typed, text)
                 assert _typed(browser) == typed
                 assert "<script>alert" not in browser.page.text
     assert not (await site.service.admin.GetKey(key_id=made.key.key_id)).rate_limits

@@ -20,13 +20,17 @@ CREATE FUNCTION authsvc.keep_creators(ids text[], creators text[]) RETURNS void
     SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
     AS $$
     BEGIN
-        INSERT INTO authsvc.deleted_creators (credential_id, creator_id)
+        -- All of these are gone by now, so what has led to one that is kept is kept, too.
+        WITH RECURSIVE kept (id, creator) AS (
         SELECT g.id, g.creator FROM unnest(ids, creators) AS g (id, creator)
          WHERE EXISTS (SELECT FROM authsvc.keys k WHERE k.creator_id = g.id)
             OR EXISTS (SELECT FROM authsvc.sessions s WHERE s.creator_id = g.id AND s.revoke_time IS NULL)
             OR EXISTS (SELECT FROM authsvc.sessions s
                         WHERE s.creator_id = g.id AND s.scopes && ARRAY['full_access', 'keys:write', 'sessions:write']::text[])
             OR EXISTS (SELECT FROM authsvc.deleted_creators d WHERE d.creator_id = g.id)
+        UNION
+        SELECT g.id, g.creator FROM unnest(ids, creators) AS g (id, creator) JOIN kept k ON k.creator = g.id)
+        INSERT INTO authsvc.deleted_creators (credential_id, creator_id) SELECT k.id, k.creator FROM kept k
             ON CONFLICT DO NOTHING;
         WHILE creators <> '{}' LOOP
             WITH over AS (

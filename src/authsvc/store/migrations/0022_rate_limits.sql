@@ -57,29 +57,31 @@ CREATE FUNCTION authsvc.borrow_units(
         size    integer := cardinality(loans);
     BEGIN
         PERFORM set_config('synchronous_commit', 'off', true);
+        -- Before any row is locked: whoever waits here for the insertion of another holds only rows that nobody else sees.
+        INSERT INTO authsvc.rate_budgets (subject, name, used, count_time, due_time)
+        SELECT u.subject, u.name, 0, '-infinity', '-infinity'
+          FROM unnest(subjects, names) WITH ORDINALITY AS u (subject, name, place)
+         WHERE NOT EXISTS (SELECT FROM authsvc.rate_budgets b WHERE b.subject = u.subject AND b.name = u.name)
+         ORDER BY u.place ON CONFLICT DO NOTHING;
+        FOR held IN
+            SELECT u.place, b.used, b.count_time
+              FROM unnest(subjects, names) WITH ORDINALITY AS u (subject, name, place)
+              JOIN authsvc.rate_budgets b ON b.subject = u.subject AND b.name = u.name
+             ORDER BY u.place FOR UPDATE OF b
         LOOP
-            FOR held IN
-                SELECT u.place, b.used, b.count_time
-                  FROM unnest(subjects, names) WITH ORDINALITY AS u (subject, name, place)
-                  JOIN authsvc.rate_budgets b ON b.subject = u.subject AND b.name = u.name
-                 ORDER BY u.place FOR UPDATE OF b
-            LOOP
-                taken[held.place] := held.used;
-                counted[held.place] := held.count_time;
-                known := known + 1;
-            END LOOP;
-            EXIT WHEN known = cardinality(subjects);
-            known := 0;
-            INSERT INTO authsvc.rate_budgets (subject, name, used, count_time, due_time)
-            SELECT u.subject, u.name, 0, '-infinity', '-infinity'
-              FROM unnest(subjects, names) WITH ORDINALITY AS u (subject, name, place) ORDER BY u.place
-                ON CONFLICT DO NOTHING;
+            taken[held.place] := held.used;
+            counted[held.place] := held.count_time;
+            known := known + 1;
         END LOOP;
-        -- After the last wait for a lock. When the clock was set back, nothing comes back for that time.
+        IF known < cardinality(subjects) THEN
+            RAISE serialization_failure USING MESSAGE = 'a budget was deleted meanwhile';
+        END IF;
+        -- After the last wait for a lock. When the clock was set back, nothing comes back for that time. More may be taken than the
+        -- limit: of a limit that was higher, as that of a key that was rotated may be.
         moment := authsvc.budget_time();
         FOR budget IN 1 .. cardinality(subjects) LOOP
             taken[budget] := CASE WHEN counted[budget] = '-infinity' THEN 0 ELSE
-                greatest(0, least(taken[budget], limits[budget])
+                greatest(0, taken[budget]
                             - greatest(0, extract(epoch FROM moment - counted[budget])::double precision)
                               * limits[budget] / periods[budget]) END;
         END LOOP;

@@ -9,14 +9,14 @@ WITH made AS (
     INSERT INTO authsvc.keys (
         key_id, owner_id, key_prefix, secret_hash, secret_origin, display_name, folded_name, description, scopes,
         technical_contacts, annotations, create_time, creator_id, update_time, expire_time, revoker_id, revoke_reason,
-        rotated_from_key_id, rotated_to_key_id, request_id, version, allowed_networks)
+        rotated_from_key_id, rotated_to_key_id, request_id, version, allowed_networks, rate_limits, budget_id)
     SELECT g.key_id, g.owner_id, g.key_prefix, g.secret_hash, 'imported', g.display_name, g.folded_name, g.description, g.scopes,
            g.technical_contacts, g.annotations, g.create_time, g.creator_id, g.create_time, g.expire_time, '', '', '', '',
-           g.request_id, 1, g.allowed_networks
+           g.request_id, g.version, g.allowed_networks, g.rate_limits, g.budget_id
       FROM jsonb_to_recordset($1::jsonb) AS g (
         key_id text, owner_id text, key_prefix text, secret_hash text, display_name text, folded_name text, description text,
         scopes text[], technical_contacts jsonb, annotations jsonb, create_time timestamptz, creator_id text,
-        expire_time timestamptz, allowed_networks text[], request_id text)
+        expire_time timestamptz, allowed_networks text[], rate_limits jsonb, budget_id text, version integer, request_id text)
      ORDER BY g.key_prefix COLLATE "C"
         ON CONFLICT (key_prefix) DO NOTHING
     RETURNING key_id, owner_id, key_prefix),

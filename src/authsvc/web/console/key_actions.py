@@ -8,12 +8,13 @@ from starlette.responses import Response
 
 from authsvc.model.scope import FULL_ACCESS
 from authsvc.v1 import key_service_pb2 as pb
-from authsvc.v1.resources_pb2 import Key, KeyState
+from authsvc.v1.resources_pb2 import Key
 from authsvc.web.console.key_show import get_key
 from authsvc.web.console.key_state import is_in_use, is_revoked
 from authsvc.web.console.page_request import PageRequest
 from authsvc.web.console.problem import Problem
-from authsvc.web.console.usage import preview_of
+from authsvc.web.console.staleness import is_stale
+from authsvc.web.console.usage import SHOWN_ROWS, new_places, place_of, preview_of
 
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 # By the value of the choice.
@@ -27,7 +28,6 @@ _WHEN = {
 
 # What a key needs to create keys or sessions, as far as it may do so.
 _CREATES = {FULL_ACCESS, "keys:write", "sessions:write"}
-_NOT_REVOKED = (KeyState.KEY_STATE_ACTIVE, KeyState.KEY_STATE_DISABLED, KeyState.KEY_STATE_EXPIRED)
 
 
 async def ask_revoke(request: PageRequest) -> Response:
@@ -37,9 +37,14 @@ async def ask_revoke(request: PageRequest) -> Response:
 
 
 async def revoke(request: PageRequest) -> Response:
-    """Revoke a key; one that is in use only if its name was typed."""
+    """Revoke a key, one that is in use only if its name was typed; or end what a revoked key created.
+
+    The first time, it is revoked only if what was shown is still true. After that the form has no etag:
+    whoever has the key could otherwise keep it from being revoked, by uses from more and more networks.
+    """
     key, form = await get_key(request), request.form
-    if is_in_use(key, request.parts.clock()) and not _names(form("typed"), key):
+    was_revoked = is_revoked(key)
+    if not was_revoked and is_in_use(key, request.parts.clock()) and not _names(form("typed"), key):
         return await _revoke_page(request, key, Problem(_INVALID, "NOT_NAMED", fields={"typed": ""}))
     asked = pb.RevokeKeyRequest(
         key_id=key.key_id, reason=form("reason"), cascade=bool(form("cascade")), etag=form("etag")
@@ -53,7 +58,8 @@ async def revoke(request: PageRequest) -> Response:
         if problem.ends_session:
             raise
         return await _revoke_page(request, await get_key(request), problem)
-    return request.go_on(f"/keys/{key.key_id}", "scheduled" if asked.revoke_in.seconds else "revoked")
+    done = "created_ended" if was_revoked else "scheduled" if asked.revoke_in.seconds else "revoked"
+    return request.go_on(f"/keys/{key.key_id}", done)
 
 
 async def ask_delete(request: PageRequest) -> Response:
@@ -75,26 +81,34 @@ def _names(typed: str, key: Key) -> bool:
     return unicodedata.normalize("NFC", typed) in (key.display_name, key.key_prefix)
 
 
-async def _created(request: PageRequest, key: Key) -> int:
-    """Return how many keys of this owner a key has created that are not revoked."""
-    chosen = pb.KeyFilter(creator_id=key.key_id, states=_NOT_REVOKED)
-    asked = pb.ListKeysRequest(owner_id=request.owner, filter=chosen, page_size=1, include_total_size=True)
-    return (await request.call("KeyService/ListKeys", asked, pb.ListKeysResponse)).total_size
+def _may_have_created(key: Key, preview: pb.PreviewRevocationResponse) -> bool:
+    """Return whether there may be something that a key created; what cannot be counted may be there."""
+    is_counted = preview.HasField("created_keys") and preview.HasField("created_sessions")
+    made = preview.created_keys or preview.created_sessions
+    return not is_counted or bool(made) or not _CREATES.isdisjoint(key.scopes)
 
 
 async def _revoke_page(request: PageRequest, key: Key, problem: Problem | None = None) -> Response:
-    created = await _created(request, key)
-    is_over = is_revoked(key)
+    preview = await preview_of(request, key.key_id)
+    users = preview.users[:SHOWN_ROWS]
+    is_outdated = is_stale(problem)
+    asks_again = is_outdated or (problem is not None and not request.form("etag"))
     return request.page(
         "revoke_key.html",
         problem.http_status if problem else 200,
         section="keys",
         key=key,
         in_use=is_in_use(key, request.parts.clock()),
-        created=created,
-        may_have_created=bool(created) or not _CREATES.isdisjoint(key.scopes),
-        is_revoked=is_over,
-        preview=None if is_over else await preview_of(request, key.key_id),
+        may_have_created=_may_have_created(key, preview),
+        is_revoked=is_revoked(key),
+        preview=preview,
+        users=users,
+        more_users=preview.more_users or len(preview.users) > len(users),
+        etag="" if asks_again else preview.etag,
+        place_of=place_of,
+        is_outdated=is_outdated,
+        is_changed=is_outdated and request.form("key_etag") != key.etag,
+        new=new_places(request, users) if is_outdated else (),
         when=list(_WHEN),
         form=request.form,
         problem=problem,

@@ -24,6 +24,7 @@ from authsvc.web.console.networks import FIELD as NETWORKS
 from authsvc.web.console.page_request import PageRequest
 from authsvc.web.console.problem import Problem
 from authsvc.web.console.rate_limits import FIELD as LIMITS
+from authsvc.web.console.rate_limits import same_limits
 from authsvc.web.console.scope_choice import ScopeChoice, scope_choice
 from authsvc.web.console.staleness import etag_for, is_stale
 from authsvc.web.console.usage import confirmation, require_confirmation, shown_refusals
@@ -94,8 +95,8 @@ def _update(request: PageRequest, key: Key, draft: Draft) -> pb.UpdateKeyRequest
         if wanted.allowed_networks != key.allowed_networks:
             changed.append(NETWORKS)
     if LIMITS in request.form:
-        wanted.rate_limits.extend(sorted(draft.limits.messages, key=lambda limit: limit.name))
-        if wanted.rate_limits != key.rate_limits:
+        wanted.rate_limits.extend(draft.limits.messages)
+        if not same_limits(wanted.rate_limits, key.rate_limits):
             changed.append(LIMITS)
     if CREDITS in request.form and draft.credits.differ(key):
         if (credit_message := draft.credits.message) is not None:

@@ -40,6 +40,7 @@ def _done(request: PageRequest, key: Key) -> str:
     """Return what was done to a key, as long as it is in the state that this led to; "" otherwise."""
     is_so = {
         "revoked": is_revoked(key),
+        "created_ended": is_revoked(key),
         "scheduled": key.HasField("revoke_time") and not is_revoked(key),
         "updated": True,
         "disabled": is_disabled(key),

@@ -13,9 +13,9 @@ from starlette.types import Receive, Scope, Send
 from authsvc.model.address import site
 from authsvc.model.caller import Caller
 from authsvc.model.key_string import redact
+from authsvc.rpc.rate_limits import shown_limits
 from authsvc.web.console import shown
 from authsvc.web.console.credits import shown_refill
-from authsvc.web.console.rate_limits import shown_limits
 from authsvc.web.console.static_files import StaticFiles
 from authsvc.web.console.texts import Texts
 from authsvc.web.console.turns import Turns

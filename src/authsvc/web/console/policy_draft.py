@@ -11,7 +11,8 @@ from authsvc.web.console.forms import Form
 from authsvc.web.console.length import Length, length_of, length_of_form
 from authsvc.web.console.networks import Networks, networks_of, networks_of_form
 from authsvc.web.console.problem import Problem
-from authsvc.web.console.rate_limits import Limits, limits_of, limits_of_form
+from authsvc.web.console.rate_limits import FIELD as LIMITS
+from authsvc.web.console.rate_limits import Limits, limits_of, limits_of_form, same_limits
 from authsvc.web.console.selection import Selection, selection_of, selection_of_form
 
 #: The values of enumerations by their names in the form.
@@ -68,7 +69,7 @@ class PolicyDraft(NamedTuple):
             rotation_period=self.rotation_period.duration("rotation_period"),
             brand=self.brand,
             allowed_networks=self.networks.values,
-            rate_limits=sorted(self.limits.messages, key=lambda limit: limit.name),
+            rate_limits=self.limits.messages,
         )
 
     def _most(self) -> int:
@@ -118,4 +119,5 @@ def draft_of_policy(policy: pb.OwnerPolicy, offered: Collection[str]) -> PolicyD
 
 def differing(one: pb.OwnerPolicy, other: pb.OwnerPolicy) -> list[str]:
     """Return the fields in which two policies differ."""
-    return [name for name in FIELDS if getattr(one, name) != getattr(other, name)]
+    same = {LIMITS} if same_limits(one.rate_limits, other.rate_limits) else frozenset()
+    return [name for name in FIELDS if name not in same and getattr(one, name) != getattr(other, name)]

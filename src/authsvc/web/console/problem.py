@@ -65,8 +65,12 @@ class Problem(Exception):
         return self.fields[self._path(name) or ""]
 
     def entry(self, name: str, key: str | int) -> str:
-        """Return what is wrong with one entry of a map or list, `annotations['team']`; "" if nothing is."""
-        return next((told for path, told in self.fields.items() if path.endswith(f"{name}[{key!r}]")), "")
+        """Return what is wrong with one entry of a map or list, `annotations['team']`, or with a part of it.
+
+        "" if nothing is.
+        """
+        entry = f"{name}[{key!r}]."
+        return next((told for path, told in self.fields.items() if entry in f"{path}."), "")
 
     @property
     def told(self) -> Mapping[str, Any]:

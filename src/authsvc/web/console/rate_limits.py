@@ -6,6 +6,7 @@ from typing import NamedTuple
 import grpc
 
 from authsvc.model.rate_limit import MAX_LIMITS, RateLimit
+from authsvc.rpc.rate_limits import limit_messages, shown_limits
 from authsvc.v1 import resources_pb2 as pb
 from authsvc.web.console.forms import Form
 from authsvc.web.console.problem import Problem
@@ -20,24 +21,25 @@ class Limits(NamedTuple):
 
     @property
     def messages(self) -> list[pb.RateLimit]:
-        """The limits as they are sent. Raises Problem for lines that are not limits."""
+        """The limits in the order of the lines. Raises Problem for lines that are not limits."""
         read = [RateLimit.parse(line) for _, line in self._lines()]
         wrong = {f"{FIELD}[{index}]": "" for index, limit in enumerate(read) if limit is None}
         if wrong:
             raise Problem(grpc.StatusCode.INVALID_ARGUMENT, "RATE_LIMIT", fields=wrong)
-        return [_message(limit) for limit in read if limit is not None]
+        return limit_messages(limit for limit in read if limit is not None)
 
     def errors(self, problem: Problem | None) -> list[tuple[int, str]]:
-        """Return the numbers of lines that are wrong, and what is wrong with them; "" for no limit at all."""
+        """Return the numbers of lines that are wrong, and what is wrong with them; "" for no limit at all.
+
+        No line is told of beyond the most that there may be.
+        """
         if problem is None:
             return []
         told = [
-            (number, wrong)
-            for index, (number, _) in enumerate(self._lines())
-            for path, wrong in problem.fields.items()
-            if f"{FIELD}[{index}]" in path
+            (number, problem.entry(FIELD, index), RateLimit.parse(line) is None)
+            for index, (number, line) in enumerate(self._lines())
         ]
-        return told[:MAX_LIMITS]
+        return [(number, wrong) for number, wrong, is_none in told if wrong or is_none][:MAX_LIMITS]
 
     def _lines(self) -> list[tuple[int, str]]:
         lines = enumerate(map(str.strip, self.text.split("\n")), start=1)
@@ -54,12 +56,10 @@ def limits_of(messages: Iterable[pb.RateLimit]) -> Limits:
     return Limits("\n".join(shown_limits(messages)))
 
 
-def shown_limits(messages: Iterable[pb.RateLimit]) -> list[str]:
-    """Return limits as a page shows them."""
-    return [str(RateLimit(each.name, each.limit, each.period.seconds)) for each in messages]
+def same_limits(one: Iterable[pb.RateLimit], other: Iterable[pb.RateLimit]) -> bool:
+    """Return whether limits are the same, in any order: the service sorts them by name."""
+    return sorted(one, key=_name) == sorted(other, key=_name)
 
 
-def _message(limit: RateLimit) -> pb.RateLimit:
-    message = pb.RateLimit(name=limit.name, limit=limit.limit)
-    message.period.seconds = limit.period
-    return message
+def _name(limit: pb.RateLimit) -> str:
+    return limit.name

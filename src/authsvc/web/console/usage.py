@@ -1,5 +1,6 @@
 """How keys are used, on the pages that show and change them."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 import grpc
@@ -13,14 +14,27 @@ from authsvc.web.console.problem import Problem
 NETWORKS_REFUSED = "NETWORKS_REFUSED"
 #: The box by which it is, with the networks that it is about.
 CONFIRMED = "networks_confirmed"
-_SHOWN_ROWS = 20
+#: The fields with the places that a form has shown.
+SEEN = "seen"
+#: How many rows of uses a page shows.
+SHOWN_ROWS = 20
 _GROUPS = (pb.USAGE_GROUP_VERIFIER, pb.USAGE_GROUP_NETWORK, pb.USAGE_GROUP_PROGRAM)
 
 
 async def usage_of(request: PageRequest, key_id: str) -> pb.GetKeyUsageResponse:
     """Return who has used a key in the last 30 days. Raises Problem."""
-    asked = pb.GetKeyUsageRequest(key_id=key_id, group_by=_GROUPS, page_size=_SHOWN_ROWS)
+    asked = pb.GetKeyUsageRequest(key_id=key_id, group_by=_GROUPS, page_size=SHOWN_ROWS)
     return await request.call("KeyService/GetKeyUsage", asked, pb.GetKeyUsageResponse)
+
+
+def new_places(request: PageRequest, rows: Iterable[pb.KeyUsage]) -> set[str]:
+    """Return the places of uses that were not on the page that the form was on."""
+    return set(map(place_of, rows)).difference(request.form.all(SEEN))
+
+
+def place_of(row: pb.KeyUsage) -> str:
+    """Return who used a key from where, as a form repeats what it has shown."""
+    return f"{row.verifier_id} {row.network}"
 
 
 async def preview_of(request: PageRequest, key_id: str) -> pb.PreviewRevocationResponse:
@@ -44,7 +58,7 @@ async def refused_networks(
             found = await request.call(
                 "KeyService/PreviewAllowedNetworks", asked, pb.PreviewAllowedNetworksResponse
             )
-            return list(found.refused_networks[:_SHOWN_ROWS])
+            return list(found.refused_networks[:SHOWN_ROWS])
     return []
 
 
