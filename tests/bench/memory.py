@@ -122,6 +122,8 @@ class MadeUpRows:
             "rate_limits": "[]",
             "owner_rate_limits": None,
             "budget_id": "",
+            "credit_account_id": None,
+            "credit_epoch": None,
             "secret_hash": session_digest(self.secret),
             "secret_origin": MINTED,
             "seq": 0,

@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-from authsvc.app.budget_gauges import watch_budgets, watch_credits
 from authsvc.app.notifier import Notifier
 from authsvc.app.parts import App
+from authsvc.app.quota_gauges import watch_quotas
 from authsvc.model.webhook import Outcome
 from authsvc.net.asgi_server import AsgiServer
 from authsvc.net.open_files import in_use
@@ -16,8 +16,7 @@ from authsvc.telemetry import Metrics, log_lines_dropped
 def watch(app: App) -> None:
     """Have the metrics of a worker look at its parts."""
     _watch_verification(app)
-    watch_budgets(app.metrics, app.budgets)
-    watch_credits(app.metrics, app.credit_accounts)
+    watch_quotas(app.metrics, app.budgets, app.credit_accounts)
     _watch_clients(app)
     _watch_records(app)
     _watch_files(app)

@@ -5,8 +5,13 @@ from authsvc.verify.budgets import Budgets
 from authsvc.verify.credit_accounts import CreditAccounts
 
 
-def watch_budgets(metrics: Metrics, budgets: Budgets) -> None:
-    """Have the metrics of a worker look at what it borrows."""
+def watch_quotas(metrics: Metrics, budgets: Budgets, accounts: CreditAccounts) -> None:
+    """Have the metrics of a worker look at the units and credits that it borrows."""
+    _watch_budgets(metrics, budgets)
+    _watch_accounts(metrics, accounts)
+
+
+def _watch_budgets(metrics: Metrics, budgets: Budgets) -> None:
     watch_counter, watch_gauge = metrics.watch_counter, metrics.watch_gauge
     watch_counter(
         "rate_limit_loans",
@@ -24,8 +29,7 @@ def watch_budgets(metrics: Metrics, budgets: Budgets) -> None:
     )
 
 
-def watch_credits(metrics: Metrics, accounts: CreditAccounts) -> None:
-    """Have the metrics of a worker look at the credits that it borrows."""
+def _watch_accounts(metrics: Metrics, accounts: CreditAccounts) -> None:
     watch_counter, watch_gauge = metrics.watch_counter, metrics.watch_gauge
     watch_counter(
         "credit_loans",
