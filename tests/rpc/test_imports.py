@@ -221,11 +221,17 @@ async def test_no_field_of_a_new_key_is_lost(service: Service, clock: Clock) -> 
     }
     of_keys = set(resources_pb2.Key.DESCRIPTOR.fields_by_name)
     assert set(fields) == of_keys & set(pb.ImportedKey.DESCRIPTOR.fields_by_name)
-    assert {*fields, "owner_id"} == of_keys & set(pb.CreateKeyRequest.DESCRIPTOR.fields_by_name)
+    # Keys are imported without credits: their account would be another insertion for each.
+    given = {"remaining": 50, "refill": {"amount": 100, "day_of_month": 31}}
+    assert {*fields, "credits", "owner_id"} == of_keys & set(pb.CreateKeyRequest.DESCRIPTOR.fields_by_name)
     few = {name: fields[name] for name in fields if name not in ("allowed_networks", "rate_limits")}
     made = [
         (await service.admin.CreateKey(owner_id="acme", **asked)).key.key_id
-        for asked in (few, fields, {**fields, "key_hash": digest(new_string())})
+        for asked in (
+            few,
+            {**fields, "credits": given},
+            {**fields, "credits": given, "key_hash": digest(new_string())},
+        )
     ]
     results = await import_keys(
         service.admin, imported(new_string(), **fields), by_prefix(new_string(), **fields)
@@ -236,6 +242,9 @@ async def test_no_field_of_a_new_key_is_lost(service: Service, clock: Clock) -> 
         assert {name: getattr(key, name) for name in asked} == asked
         assert (key.owner_id, key.create_time, key.update_time) == ("acme", key.create_time, key.create_time)
         assert key.creator_id
+        # At its creation, and without a digest or with one.
+        assert key.HasField("credits") == (key_id in made[1:3])
+        assert key.credits.remaining == (50 if key_id in made[1:3] else 0)
     events = await service.admin.ListAuditEvents(
         owner_id="acme", filter={"actions": ["AUDIT_ACTION_KEY_IMPORTED"]}
     )

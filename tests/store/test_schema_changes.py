@@ -295,6 +295,8 @@ async def test_columns_are_named(database_url: str) -> None:
         "feed.sql remove_foreign": r"\* 1\.2",
         "key_warnings.sql list_due_keys": r"\* (interval|days)",
         "borrow_units": r"\* (limits|u\.period)",
+        "next_credit_epoch": r"\* 1000000",
+        "shown_credits": r"\* 1000000",
         "create_key": r"\* INTO (held|key)",
         "create_keys": r"\* INTO key",
     }
