@@ -223,6 +223,7 @@ class Fleet:
         self.workers: list[Worker] = []
         self.admin_key = admin_key
         self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
         token_key = directory / "token.key"
         token_key.write_text(new_token_key())
         #: With which workers sign tokens.

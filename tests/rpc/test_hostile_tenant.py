@@ -54,6 +54,7 @@ _WORDS = {
     "order_by",
     "place",
     "reason",
+    "refund_id",
     "allowed_networks",
     "any_of_scopes",
     "disable_reason",
