@@ -1,7 +1,9 @@
 """DeriveToken and VerifyToken: whose a token is, what it may do, when it ends, and what is no token."""
 
+import hashlib
 import hmac
 import json
+import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, timedelta
@@ -312,6 +314,17 @@ async def test_only_who_presents_a_credential(database_url: str, clock: Clock, k
     ) as service:
         with refused(PRECONDITION, "CREDENTIAL_REQUIRED"):
             await derive(Client(service.channel, None))
+
+
+async def test_a_token_shows_no_digest(service: Service) -> None:
+    """The digest of a weak string would tell the string to whoever sees the token."""
+    text = secrets.token_urlsafe(32)
+    key_hash = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    await service.admin.CreateKey(
+        owner_id="acme", display_name="n", scopes=["tokens:derive"], key_hash=key_hash
+    )
+    with refused(PRECONDITION, "KEY_HAS_NO_PREFIX"):
+        await derive(service.as_caller(text))
 
 
 async def test_without_keys(database_url: str, clock: Clock) -> None:

@@ -9,6 +9,7 @@ from authsvc.model.catalogue import Catalogue
 from authsvc.model.credential import Credential
 from authsvc.model.errors import FailedPrecondition, Unauthenticated
 from authsvc.model.identifier import new_identifier
+from authsvc.model.look_up import is_digest
 from authsvc.model.refusal import REFUSALS
 from authsvc.model.token import DEFAULT_LIFETIME, Token, end_of
 from authsvc.model.verdict import VerdictCode
@@ -46,7 +47,8 @@ class TokenDerivation(Protocol):
 
         Raises:
             FailedPrecondition: TOKENS_NOT_ENABLED; CREDENTIAL_REQUIRED, if the caller presented neither a key
-                nor a session.
+                nor a session; KEY_HAS_NO_PREFIX, for a key that is found by the digest of its
+                string, which a token must not show.
             InvalidArgument: INVALID_FIELD, for a scope that is not known.
             PermissionDenied: SCOPE_NOT_GRANTABLE, for a scope that the credential does not have;
                 SCOPE_MISSING.
@@ -59,6 +61,12 @@ class TokenDerivation(Protocol):
                 "a token is derived from the key or session that the call presents; send one in the "
                 "authorization header",
                 reason="CREDENTIAL_REQUIRED",
+            )
+        if is_digest(caller.key_prefix):
+            raise FailedPrecondition(
+                "a token contains the prefix of its key, and this key, which was registered by its hash, has "
+                "none; use a key that authsvc has made",
+                reason="KEY_HAS_NO_PREFIX",
             )
         self._catalogue.check_known(scopes)
         question = Question(caller.kind, None, (), caller.client_ip)

@@ -484,7 +484,9 @@ class KeyServiceServicer:
         `/.well-known/jwks.json`. It has some of the scopes of its credential, and ends
         with it. Nothing is stored. A call that presents no key and no session fails with
         FAILED_PRECONDITION, reason CREDENTIAL_REQUIRED; without
-        `AUTHSVC_TOKEN_KEYS_FILE` the reason is TOKENS_NOT_ENABLED.
+        `AUTHSVC_TOKEN_KEYS_FILE` the reason is TOKENS_NOT_ENABLED; and a key that was
+        registered by the SHA-256 of its string has no prefix that a token could name:
+        KEY_HAS_NO_PREFIX.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -225,7 +225,9 @@ class KeyServiceStub:
     `/.well-known/jwks.json`. It has some of the scopes of its credential, and ends
     with it. Nothing is stored. A call that presents no key and no session fails with
     FAILED_PRECONDITION, reason CREDENTIAL_REQUIRED; without
-    `AUTHSVC_TOKEN_KEYS_FILE` the reason is TOKENS_NOT_ENABLED.
+    `AUTHSVC_TOKEN_KEYS_FILE` the reason is TOKENS_NOT_ENABLED; and a key that was
+    registered by the SHA-256 of its string has no prefix that a token could name:
+    KEY_HAS_NO_PREFIX.
     """
     VerifyToken: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.VerifyTokenRequest, _key_service_pb2.VerifyTokenResponse]
     """Verifies a token that DeriveToken returned, and the key or session that it was
@@ -430,7 +432,9 @@ class KeyServiceAsyncStub(KeyServiceStub):
     `/.well-known/jwks.json`. It has some of the scopes of its credential, and ends
     with it. Nothing is stored. A call that presents no key and no session fails with
     FAILED_PRECONDITION, reason CREDENTIAL_REQUIRED; without
-    `AUTHSVC_TOKEN_KEYS_FILE` the reason is TOKENS_NOT_ENABLED.
+    `AUTHSVC_TOKEN_KEYS_FILE` the reason is TOKENS_NOT_ENABLED; and a key that was
+    registered by the SHA-256 of its string has no prefix that a token could name:
+    KEY_HAS_NO_PREFIX.
     """
     VerifyToken: _aio.UnaryUnaryMultiCallable[_key_service_pb2.VerifyTokenRequest, _key_service_pb2.VerifyTokenResponse]  # type: ignore[assignment]
     """Verifies a token that DeriveToken returned, and the key or session that it was
@@ -776,7 +780,9 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         `/.well-known/jwks.json`. It has some of the scopes of its credential, and ends
         with it. Nothing is stored. A call that presents no key and no session fails with
         FAILED_PRECONDITION, reason CREDENTIAL_REQUIRED; without
-        `AUTHSVC_TOKEN_KEYS_FILE` the reason is TOKENS_NOT_ENABLED.
+        `AUTHSVC_TOKEN_KEYS_FILE` the reason is TOKENS_NOT_ENABLED; and a key that was
+        registered by the SHA-256 of its string has no prefix that a token could name:
+        KEY_HAS_NO_PREFIX.
         """
 
     @_abc_1.abstractmethod

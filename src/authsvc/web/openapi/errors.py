@@ -61,6 +61,7 @@ CODES: Mapping[str, tuple[int, Sequence[str]]] = {
             "KEY_EDIT_NOT_ALLOWED",
             "KEY_EXPIRED",
             "KEY_HAS_NO_CREDITS",
+            "KEY_HAS_NO_PREFIX",
             "KEY_LIFETIME_TOO_LONG",
             "KEY_NOT_REVOKED",
             "KEY_NOT_ROTATED",
