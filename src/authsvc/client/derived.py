@@ -12,7 +12,7 @@ from authsvc.client.verdict import Verdict
 from authsvc.v1 import key_service_pb2 as pb
 
 # Tokens with many scopes are shorter than this. Longer texts are not sent.
-_MAX_TOKEN_LENGTH = 16 * 1024
+_MAX_TOKEN_LENGTH = 8192
 
 Answer = TypeVar("Answer")
 Ask: TypeAlias = Callable[[Connection, Metadata, float], Awaitable[Answer]]
