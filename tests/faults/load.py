@@ -49,6 +49,10 @@ _OUTCOMES = {
     number: Outcome(name.removeprefix("VERDICT_CODE_"))
     for name, number in resources_pb2.VerdictCode.items()
     if name.removeprefix("VERDICT_CODE_") in Outcome.__members__
+} | {
+    # These are told of a key that is alive only.
+    resources_pb2.VERDICT_CODE_RATE_LIMITED: Outcome.VALID,
+    resources_pb2.VERDICT_CODE_CREDITS_EXHAUSTED: Outcome.VALID,
 }
 _ALREADY = {"KEY_ALREADY_REVOKED", "SESSION_ALREADY_REVOKED"}
 _GONE = {"KEY_NOT_FOUND", "SESSION_NOT_FOUND"}
@@ -66,6 +70,15 @@ _CALLERS = 2
 # token lives for longer than a load.
 _TOKENS, _BY_TOKEN = 0.4, 0.5
 _AUDIENCE, _TOKEN_LIFETIME = "https://orders.example", Duration(seconds=3600)
+# The part of the keys that have rate limits and credits. Their verifications borrow from the database.
+_LIMITED = 0.1
+_LIMITS = {
+    "rate_limits": [
+        resources_pb2.RateLimit(name="few", limit=100, period=Duration(seconds=1)),
+        resources_pb2.RateLimit(name="many", limit=1_000_000_000, period=Duration(seconds=60)),
+    ],
+    "credits": resources_pb2.Credits(remaining=1_000_000_000),
+}
 # What a machine that is not busy may add to the duration of a call.
 _SLACK = 0.5
 
@@ -191,6 +204,8 @@ class Load:
         """
         kind = kind or next(self._kinds)
         given = {"owner_id": owner_id, "scopes": _SCOPES, **fields}
+        if kind is KEY and self._random.random() < _LIMITED:
+            given |= _LIMITS
         method, request = (
             ("CreateSession", session_pb.CreateSessionRequest(**given))
             if kind is SESSION
