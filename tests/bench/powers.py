@@ -46,6 +46,13 @@ _SIDES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a rate limit": ({"rate_limits": _PLENTY[:1]}, {}, "VALID"),
     "5 rate limits": ({"rate_limits": _PLENTY}, {}, "VALID"),
     "a rate limit that is reached": ({"rate_limits": _SPENT}, {}, "RATE_LIMITED"),
+    "credits": ({"credits": resources_pb2.Credits(remaining=10**12)}, {}, "VALID"),
+    "a rate limit and credits": (
+        {"rate_limits": _PLENTY[:1], "credits": resources_pb2.Credits(remaining=10**12)},
+        {},
+        "VALID",
+    ),
+    "no credits left": ({"credits": resources_pb2.Credits(remaining=1)}, {}, "CREDITS_EXHAUSTED"),
 }
 
 
@@ -113,7 +120,7 @@ async def _load(side: Side, name: str) -> Load:
     verify = pb.VerifyKeyRequest(
         key_string=made.key_string, required_scopes=["orders:read"], client_ip=_ADDRESS, **asked
     )
-    if code == "RATE_LIMITED":
+    if code in ("RATE_LIMITED", "CREDITS_EXHAUSTED"):
         await side.keys.VerifyKey(verify, metadata=side.metadata)
     for _ in range(20):
         answer = await side.keys.VerifyKey(verify, metadata=side.metadata)
