@@ -13,7 +13,7 @@ from rich.text import Text
 # would bypass the redaction and the rate limit of the log. gRPC reads this variable when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from authsvc.cli import service
+from authsvc.cli import network_preview, service
 from authsvc.cli.audit import audit
 from authsvc.cli.bootstrap import bootstrap
 from authsvc.cli.credits import refund
@@ -55,6 +55,8 @@ for command in (disable, enable, refund, revoke_self, rotate_self, report_leaked
 keys.command(import_, name="import")
 for shown in (usage, preview_revocation, rotation_status):
     keys.command(shown)
+keys.command(network_preview.of_key, name="preview-networks")
+policies.command(network_preview.of_owner, name="preview-networks")
 app.command(keys)
 app.command(sessions)
 app.command(policies)
