@@ -32,7 +32,7 @@ async def import_(
 ) -> None:
     """Import keys of another system by their hashes, from a file of JSON lines, or of CSV (*.csv).
 
-    All keys are checked first, and nothing is imported if one is wrong. Prints a JSON object for each line
+    All keys are checked first, and nothing is imported if one is wrong. Prints a JSON object for each key
     of the file. Can be run again: keys that were imported before stay as they are.
 
     Parameters

@@ -209,8 +209,8 @@ class CreateKeyRequest(_message.Message):
     """The SHA-256 of a key string that the client has made itself and keeps: `sha256:` and
     64 hexadecimal digits. Then the response has no key string, and the key works with
     the string of the client. The string must have 128 random bits at least, since its
-    hash is not salted, and 16 to 256 characters without blanks and commas. Not with
-    `seal_to`, `brand` and `environment`.
+    hash is not salted, and 16 to 256 characters without blanks and commas. Cannot be set
+    together with `seal_to`, `brand` or `environment`.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -395,8 +395,9 @@ class ImportedKey(_message.Message):
     - bcrypt: `$2a$`, `$2b$`, `$2y$`.
     - argon2id: `$argon2id$v=19$m=...,t=...,p=...$salt$hash`.
     - scrypt: `$scrypt$ln=...,r=...,p=...$salt$hash`, `scrypt:N:r:p$salt$hash`.
-    - PBKDF2: `$pbkdf2-sha256$rounds$salt$hash`, `$pbkdf2-sha512$...`,
-      `pbkdf2:sha256:rounds$salt$hash`, `pbkdf2_sha256$rounds$salt$hash`.
+    - PBKDF2: `$pbkdf2-sha256$rounds$salt$hash`, `$pbkdf2-sha512$...`, `$pbkdf2$...`
+      (SHA-1), `pbkdf2:sha256:rounds$salt$hash` (also with sha512 and sha1),
+      `pbkdf2_sha256$rounds$salt$hash` (also with sha1).
 
     A hash that costs too much to verify is refused. A salted hash is replaced by one of
     argon2id when the key is first used.
@@ -1819,11 +1820,12 @@ class PreviewRevocationResponse(_message.Message):
     """The key that replaces this one, if it was rotated."""
     created_keys: _builtins.int
     """How many keys that this key has created are neither revoked nor expired, up to 1000.
-    They go on. Unset if they cannot be counted quickly.
+    They keep working unless the revocation has `cascade`. Unset if they cannot be
+    counted quickly.
     """
     created_sessions: _builtins.int
-    """How many sessions that this key has opened are active, up to 1000. They go on. Unset
-    if they cannot be counted quickly.
+    """How many sessions that this key has opened are active, up to 1000. They go on unless
+    the revocation has `cascade`. Unset if they cannot be counted quickly.
     """
     etag: _builtins.str
     """Stands for what is shown, for RevokeKey: the version of the key, as its `etag` does;
@@ -2248,8 +2250,9 @@ class VerifyTokenResponse(_message.Message):
     """Whether to accept the request. True if and only if `code` is VALID."""
     code: _resources_pb2.VerdictCode.ValueType
     """The verdict. NOT_FOUND: the token was not issued here, is for another audience, or
-    its credential was deleted. EXPIRED: the token or its credential has expired. The
-    other codes are about the credential.
+    its credential was deleted. EXPIRED: the token or its credential has expired.
+    INSUFFICIENT_SCOPE: the token, or its credential, lacks a scope. The other codes are
+    about the credential.
     """
     key_id: _builtins.str
     """The id of the key that the token was derived from; empty for a session. This and

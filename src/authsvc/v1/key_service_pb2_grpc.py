@@ -109,15 +109,15 @@ class KeyServiceStub:
                 request_serializer=authsvc_dot_v1_dot_key__service__pb2.DisableKeyRequest.SerializeToString,
                 response_deserializer=authsvc_dot_v1_dot_resources__pb2.Key.FromString,
                 _registered_method=True)
-        self.RefundCredits = channel.unary_unary(
-                '/authsvc.v1.KeyService/RefundCredits',
-                request_serializer=authsvc_dot_v1_dot_key__service__pb2.RefundCreditsRequest.SerializeToString,
-                response_deserializer=authsvc_dot_v1_dot_key__service__pb2.RefundCreditsResponse.FromString,
-                _registered_method=True)
         self.EnableKey = channel.unary_unary(
                 '/authsvc.v1.KeyService/EnableKey',
                 request_serializer=authsvc_dot_v1_dot_key__service__pb2.EnableKeyRequest.SerializeToString,
                 response_deserializer=authsvc_dot_v1_dot_resources__pb2.Key.FromString,
+                _registered_method=True)
+        self.RefundCredits = channel.unary_unary(
+                '/authsvc.v1.KeyService/RefundCredits',
+                request_serializer=authsvc_dot_v1_dot_key__service__pb2.RefundCreditsRequest.SerializeToString,
+                response_deserializer=authsvc_dot_v1_dot_key__service__pb2.RefundCreditsResponse.FromString,
                 _registered_method=True)
         self.BatchRevokeKeys = channel.unary_unary(
                 '/authsvc.v1.KeyService/BatchRevokeKeys',
@@ -329,22 +329,23 @@ class KeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def RefundCredits(self, request, context):
-        """Gives back credits that verifications of a key have taken, for instance when the work
-        for them has failed. At most as many can be given back as were spent since the credits
-        were set or refilled: FAILED_PRECONDITION, reason REFUND_EXCEEDS_SPENT. A `refund_id`
-        counts once, so the call is safe to repeat. Only a caller that has all scopes of the
-        key can do it.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def EnableKey(self, request, context):
         """Enables a key that DisableKey has disabled. When the call has returned OK, every
         worker of every replica accepts it. A revoked or expired key cannot be enabled, and
         only a caller that has all scopes of the key can do it. If the key is not disabled,
         nothing changes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefundCredits(self, request, context):
+        """Gives back credits that verifications of a key have taken, for instance when the work
+        for them has failed. At most as many can be given back as were spent since the credits
+        were set or refilled: FAILED_PRECONDITION, reason REFUND_EXCEEDS_SPENT. A `refund_id`
+        counts once, so the call is safe to repeat. Only a caller that has all scopes of the
+        key can do it. A key without credits is refused: FAILED_PRECONDITION, reason
+        KEY_HAS_NO_CREDITS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -462,8 +463,8 @@ class KeyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetRotationStatus(self, request, context):
-        """Shows how far a rotation is: who still shows the old key, and whether the new one
-        was used. For a key that was not rotated and is not the successor of one, fails with
+        """Shows how far a rotation is: who has successfully used the old key since then, and
+        whether the new one was used. For a key that was not rotated and is not the successor of one, fails with
         FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -545,15 +546,15 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     request_deserializer=authsvc_dot_v1_dot_key__service__pb2.DisableKeyRequest.FromString,
                     response_serializer=authsvc_dot_v1_dot_resources__pb2.Key.SerializeToString,
             ),
-            'RefundCredits': grpc.unary_unary_rpc_method_handler(
-                    servicer.RefundCredits,
-                    request_deserializer=authsvc_dot_v1_dot_key__service__pb2.RefundCreditsRequest.FromString,
-                    response_serializer=authsvc_dot_v1_dot_key__service__pb2.RefundCreditsResponse.SerializeToString,
-            ),
             'EnableKey': grpc.unary_unary_rpc_method_handler(
                     servicer.EnableKey,
                     request_deserializer=authsvc_dot_v1_dot_key__service__pb2.EnableKeyRequest.FromString,
                     response_serializer=authsvc_dot_v1_dot_resources__pb2.Key.SerializeToString,
+            ),
+            'RefundCredits': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefundCredits,
+                    request_deserializer=authsvc_dot_v1_dot_key__service__pb2.RefundCreditsRequest.FromString,
+                    response_serializer=authsvc_dot_v1_dot_key__service__pb2.RefundCreditsResponse.SerializeToString,
             ),
             'BatchRevokeKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.BatchRevokeKeys,
@@ -892,33 +893,6 @@ class KeyService:
             _registered_method=True)
 
     @staticmethod
-    def RefundCredits(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/authsvc.v1.KeyService/RefundCredits',
-            authsvc_dot_v1_dot_key__service__pb2.RefundCreditsRequest.SerializeToString,
-            authsvc_dot_v1_dot_key__service__pb2.RefundCreditsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def EnableKey(request,
             target,
             options=(),
@@ -935,6 +909,33 @@ class KeyService:
             '/authsvc.v1.KeyService/EnableKey',
             authsvc_dot_v1_dot_key__service__pb2.EnableKeyRequest.SerializeToString,
             authsvc_dot_v1_dot_resources__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefundCredits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authsvc.v1.KeyService/RefundCredits',
+            authsvc_dot_v1_dot_key__service__pb2.RefundCreditsRequest.SerializeToString,
+            authsvc_dot_v1_dot_key__service__pb2.RefundCreditsResponse.FromString,
             options,
             channel_credentials,
             insecure,

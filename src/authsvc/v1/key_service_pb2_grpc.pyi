@@ -131,18 +131,19 @@ class KeyServiceStub:
     reason DISABLED_BY_PLATFORM. Such a caller cannot shorten what the owner has
     disabled for longer: FAILED_PRECONDITION, reason DISABLED_BY_OWNER_FOR_LONGER.
     """
-    RefundCredits: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RefundCreditsRequest, _key_service_pb2.RefundCreditsResponse]
-    """Gives back credits that verifications of a key have taken, for instance when the work
-    for them has failed. At most as many can be given back as were spent since the credits
-    were set or refilled: FAILED_PRECONDITION, reason REFUND_EXCEEDS_SPENT. A `refund_id`
-    counts once, so the call is safe to repeat. Only a caller that has all scopes of the
-    key can do it.
-    """
     EnableKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.EnableKeyRequest, _resources_pb2.Key]
     """Enables a key that DisableKey has disabled. When the call has returned OK, every
     worker of every replica accepts it. A revoked or expired key cannot be enabled, and
     only a caller that has all scopes of the key can do it. If the key is not disabled,
     nothing changes.
+    """
+    RefundCredits: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RefundCreditsRequest, _key_service_pb2.RefundCreditsResponse]
+    """Gives back credits that verifications of a key have taken, for instance when the work
+    for them has failed. At most as many can be given back as were spent since the credits
+    were set or refilled: FAILED_PRECONDITION, reason REFUND_EXCEEDS_SPENT. A `refund_id`
+    counts once, so the call is safe to repeat. Only a caller that has all scopes of the
+    key can do it. A key without credits is refused: FAILED_PRECONDITION, reason
+    KEY_HAS_NO_CREDITS.
     """
     BatchRevokeKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.BatchRevokeKeysRequest, _key_service_pb2.BatchRevokeKeysResponse]
     """Revokes several keys now: the given ones, or all keys of an owner. Keys that are
@@ -211,8 +212,8 @@ class KeyServiceStub:
     the `etag` of the response revokes the key only if that is still true.
     """
     GetRotationStatus: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetRotationStatusRequest, _key_service_pb2.GetRotationStatusResponse]
-    """Shows how far a rotation is: who still shows the old key, and whether the new one
-    was used. For a key that was not rotated and is not the successor of one, fails with
+    """Shows how far a rotation is: who has successfully used the old key since then, and
+    whether the new one was used. For a key that was not rotated and is not the successor of one, fails with
     FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
     """
     PreviewAllowedNetworks: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.PreviewAllowedNetworksRequest, _key_service_pb2.PreviewAllowedNetworksResponse]
@@ -338,18 +339,19 @@ class KeyServiceAsyncStub(KeyServiceStub):
     reason DISABLED_BY_PLATFORM. Such a caller cannot shorten what the owner has
     disabled for longer: FAILED_PRECONDITION, reason DISABLED_BY_OWNER_FOR_LONGER.
     """
-    RefundCredits: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RefundCreditsRequest, _key_service_pb2.RefundCreditsResponse]  # type: ignore[assignment]
-    """Gives back credits that verifications of a key have taken, for instance when the work
-    for them has failed. At most as many can be given back as were spent since the credits
-    were set or refilled: FAILED_PRECONDITION, reason REFUND_EXCEEDS_SPENT. A `refund_id`
-    counts once, so the call is safe to repeat. Only a caller that has all scopes of the
-    key can do it.
-    """
     EnableKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.EnableKeyRequest, _resources_pb2.Key]  # type: ignore[assignment]
     """Enables a key that DisableKey has disabled. When the call has returned OK, every
     worker of every replica accepts it. A revoked or expired key cannot be enabled, and
     only a caller that has all scopes of the key can do it. If the key is not disabled,
     nothing changes.
+    """
+    RefundCredits: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RefundCreditsRequest, _key_service_pb2.RefundCreditsResponse]  # type: ignore[assignment]
+    """Gives back credits that verifications of a key have taken, for instance when the work
+    for them has failed. At most as many can be given back as were spent since the credits
+    were set or refilled: FAILED_PRECONDITION, reason REFUND_EXCEEDS_SPENT. A `refund_id`
+    counts once, so the call is safe to repeat. Only a caller that has all scopes of the
+    key can do it. A key without credits is refused: FAILED_PRECONDITION, reason
+    KEY_HAS_NO_CREDITS.
     """
     BatchRevokeKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.BatchRevokeKeysRequest, _key_service_pb2.BatchRevokeKeysResponse]  # type: ignore[assignment]
     """Revokes several keys now: the given ones, or all keys of an owner. Keys that are
@@ -418,8 +420,8 @@ class KeyServiceAsyncStub(KeyServiceStub):
     the `etag` of the response revokes the key only if that is still true.
     """
     GetRotationStatus: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetRotationStatusRequest, _key_service_pb2.GetRotationStatusResponse]  # type: ignore[assignment]
-    """Shows how far a rotation is: who still shows the old key, and whether the new one
-    was used. For a key that was not rotated and is not the successor of one, fails with
+    """Shows how far a rotation is: who has successfully used the old key since then, and
+    whether the new one was used. For a key that was not rotated and is not the successor of one, fails with
     FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
     """
     PreviewAllowedNetworks: _aio.UnaryUnaryMultiCallable[_key_service_pb2.PreviewAllowedNetworksRequest, _key_service_pb2.PreviewAllowedNetworksResponse]  # type: ignore[assignment]
@@ -592,19 +594,6 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def RefundCredits(
-        self,
-        request: _key_service_pb2.RefundCreditsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_key_service_pb2.RefundCreditsResponse, _abc.Awaitable[_key_service_pb2.RefundCreditsResponse]]:
-        """Gives back credits that verifications of a key have taken, for instance when the work
-        for them has failed. At most as many can be given back as were spent since the credits
-        were set or refilled: FAILED_PRECONDITION, reason REFUND_EXCEEDS_SPENT. A `refund_id`
-        counts once, so the call is safe to repeat. Only a caller that has all scopes of the
-        key can do it.
-        """
-
-    @_abc_1.abstractmethod
     def EnableKey(
         self,
         request: _key_service_pb2.EnableKeyRequest,
@@ -614,6 +603,20 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         worker of every replica accepts it. A revoked or expired key cannot be enabled, and
         only a caller that has all scopes of the key can do it. If the key is not disabled,
         nothing changes.
+        """
+
+    @_abc_1.abstractmethod
+    def RefundCredits(
+        self,
+        request: _key_service_pb2.RefundCreditsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_service_pb2.RefundCreditsResponse, _abc.Awaitable[_key_service_pb2.RefundCreditsResponse]]:
+        """Gives back credits that verifications of a key have taken, for instance when the work
+        for them has failed. At most as many can be given back as were spent since the credits
+        were set or refilled: FAILED_PRECONDITION, reason REFUND_EXCEEDS_SPENT. A `refund_id`
+        counts once, so the call is safe to repeat. Only a caller that has all scopes of the
+        key can do it. A key without credits is refused: FAILED_PRECONDITION, reason
+        KEY_HAS_NO_CREDITS.
         """
 
     @_abc_1.abstractmethod
@@ -754,8 +757,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.GetRotationStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.GetRotationStatusResponse, _abc.Awaitable[_key_service_pb2.GetRotationStatusResponse]]:
-        """Shows how far a rotation is: who still shows the old key, and whether the new one
-        was used. For a key that was not rotated and is not the successor of one, fails with
+        """Shows how far a rotation is: who has successfully used the old key since then, and
+        whether the new one was used. For a key that was not rotated and is not the successor of one, fails with
         FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
         """
 

@@ -157,10 +157,12 @@ class _VerdictCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VerdictCo
     """
     VERDICT_CODE_RATE_LIMITED: _VerdictCode.ValueType  # 8
     """The key could be used, but a rate limit of it or of its owner is reached. Nothing
-    was taken from any limit.
+    was taken from any limit or from its credits.
     """
     VERDICT_CODE_CREDITS_EXHAUSTED: _VerdictCode.ValueType  # 9
-    """The key could be used, but has not enough credits. Nothing was taken from any limit."""
+    """The key could be used, but has too few credits for the `cost`. Nothing was taken from
+    its credits or from any limit.
+    """
 
 class VerdictCode(_VerdictCode, metaclass=_VerdictCodeEnumTypeWrapper):
     """The verdict on a presented credential."""
@@ -191,10 +193,12 @@ owner's policy; or they are set, and the request has no `client_ip`.
 """
 VERDICT_CODE_RATE_LIMITED: VerdictCode.ValueType  # 8
 """The key could be used, but a rate limit of it or of its owner is reached. Nothing
-was taken from any limit.
+was taken from any limit or from its credits.
 """
 VERDICT_CODE_CREDITS_EXHAUSTED: VerdictCode.ValueType  # 9
-"""The key could be used, but has not enough credits. Nothing was taken from any limit."""
+"""The key could be used, but has too few credits for the `cost`. Nothing was taken from
+its credits or from any limit.
+"""
 Global___VerdictCode: _TypeAlias = VerdictCode  # noqa: Y015
 
 @_typing.final
@@ -447,8 +451,9 @@ class Credits(_message.Message):
     remaining: _builtins.int
     """How many credits remain, 0 to 1,000,000,000,000. Those that a worker has borrowed and
     not used yet are not counted: up to a hundredth, and 100 at most, for each worker, for
-    two seconds at most. In a request: what remains from now on; if unset, a key that has
-    credits keeps what remains, and another one gets as many as a refill gives.
+    two seconds at most. In a request: what remains from now on. If unset, a key that has
+    credits keeps what remains, and a key without credits starts with the `amount` of the
+    refill, which is required then.
     """
     @_builtins.property
     def refill(self) -> Global___CreditRefill:
