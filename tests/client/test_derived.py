@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from authsvc.client import AuthClient, BlockingAuthClient, CredentialType, Refused, Verdict, VerdictCode
-from authsvc.v1.resources_pb2 import RateLimit
+from authsvc.v1.resources_pb2 import Credits, RateLimit
 from authsvc.verify.token_keys import new_token_key
 from tests.conftest import Clock, Service, serving
 from tests.rpc.test_revoke import make
@@ -67,6 +67,15 @@ async def test_a_token_of_a_key_with_a_rate_limit(service: Service, client: Auth
     assert limited.code is VerdictCode.RATE_LIMITED
     assert limited.retry_after
     assert [(state.name, state.remaining) for state in limited.rate_limits] == [("requests", 1)]
+
+
+async def test_a_token_of_a_key_with_credits(service: Service, client: AuthClient) -> None:
+    made = await make(service, scopes=["orders:read", "tokens:derive"], credits=Credits(remaining=3))
+    token = (await _derived(service, made.key_string)).token
+    paid = await client.verify_token(token, ORDERS, cost=2)
+    assert (paid.code, paid.credits_remaining) == (VerdictCode.VALID, 1)
+    refused = await client.verify_token(token, ORDERS, cost=2)
+    assert (refused.code, refused.credits_remaining) == (VerdictCode.CREDITS_EXHAUSTED, 1)
 
 
 async def test_a_token_of_a_session(service: Service) -> None:

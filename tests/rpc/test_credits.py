@@ -404,6 +404,51 @@ async def test_who_may_give_and_take_credits(service: Service) -> None:
         await change(some(1))
 
 
+async def test_who_may_change_the_credits_of_a_key_that_another_key_shares(service: Service) -> None:
+    """What a key without credits gets is what its successor has, so it takes the scopes as well."""
+    made = await orders(service)
+    rotated = await service.admin.RotateKey(key_id=made.key.key_id, grace_period={"seconds": 3600})
+    await update(service, rotated.key.key_id, "credits", credits=some(100, (100, 1)))
+    manager = await service.admin.CreateKey(owner_id="acme", display_name="x", scopes=["keys:write"])
+    caller = service.admin.with_key(manager.key_string)
+    for wanted in (some(10**12), some(101), some(100, (101, 1)), some(100, (100, 2))):
+        key = resources_pb2.Key(key_id=made.key.key_id, credits=wanted)
+        with refused(DENIED, "SCOPE_NOT_GRANTABLE"):
+            await caller.UpdateKey(key=key, update_mask={"paths": ["credits"]})
+    key = resources_pb2.Key(key_id=made.key.key_id, credits=some(99, (100, 1)))
+    await caller.UpdateKey(key=key, update_mask={"paths": ["credits"]})
+    for key_id in (made.key.key_id, rotated.key.key_id):
+        assert (await service.admin.GetKey(key_id=key_id)).credits.remaining == 99
+
+
+async def test_the_same_number_again_is_a_change_if_some_were_taken(
+    three: list[Service], database_url: str
+) -> None:
+    """`remaining` is what there is from now on, without what workers have borrowed before."""
+    made = await make(three[0], credits=some(10_000))
+    for each in three:
+        assert await code(each, made.key_string) == "VALID"
+    before = await three[0].admin.GetKey(key_id=made.key.key_id)
+    again = await update(three[0], made.key.key_id, "credits", credits=some(before.credits.remaining))
+    assert again.etag != before.etag
+    for each in three:
+        await each.app.credit_accounts.give_back(everything=True)
+    assert await account(database_url, made.key.key_id) == (before.credits.remaining, 0)
+    # Now it is no change.
+    once_more = await update(three[0], made.key.key_id, "credits", credits=some(before.credits.remaining))
+    assert once_more.etag == again.etag
+
+
+async def test_one_high_cost_keeps_nothing_from_others(three: list[Service], database_url: str) -> None:
+    """A worker borrows for the costs that can be paid, and a hundredth in advance only if all can."""
+    made = await make(three[0], credits=some(1_000))
+    asked = [{"key_string": made.key_string, "cost": cost} for cost in (1, 4_000_000_000)]
+    answer = await three[0].admin.BatchVerifyKeys(requests=asked)
+    assert [each.valid for each in answer.responses] == [True, False]
+    assert await account(database_url, made.key.key_id) == (999, 1)
+    assert await code(three[1], made.key_string, cost=999) == "VALID"
+
+
 async def test_without_the_database(
     service: Service, stopwatch: MovedStopwatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Sequence
+from itertools import accumulate
 from math import inf
 
 import pytest
@@ -19,7 +20,7 @@ class FakeCreditStore:
 
     def __init__(self) -> None:
         self.remaining: dict[str, int] = {}
-        self.loans: list[tuple[int, int]] = []
+        self.loans: list[list[int]] = []
         self.pause: Pause | None = None
         self.fault: Exception | None = None
         self.now = 100.0
@@ -27,26 +28,30 @@ class FakeCreditStore:
     def stopwatch(self) -> float:
         return self.now
 
-    async def borrow(self, loan: CreditLoan) -> tuple[int, int]:
+    async def borrow(self, loan: CreditLoan) -> bool:
         if self.pause is not None:
             await self.pause.here()
-        least, most = loan.need()
-        self.loans.append((least, most))
+        held, costs = loan.need()
+        self.loans.append(costs)
         if self.fault is not None:
             raise self.fault
         name = loan.account.account_id
         remaining = self.remaining.get(name, 1000)
-        lent = min(remaining, max(most, min(100, remaining // 100))) if most and least <= remaining else 0
+        possible = max([total for total in accumulate(costs) if total <= held + remaining], default=0)
+        lent = max(0, possible - held)
+        if lent and possible == sum(costs):
+            lent = max(lent, min(100, remaining // 100))
         self.remaining[name] = remaining - lent
         loan.account.learn(
             epoch=1,
             lent=lent,
             left=remaining - lent,
             asked_time=self.now,
+            answer_time=self.now,
             refill_amount=None,
             refill_seconds=None,
         )
-        return least, lent
+        return lent > 0 or sum(costs) <= held
 
     async def give_back(self, held: Sequence[tuple[str, int, int]]) -> None:
         if self.fault is not None:
@@ -83,7 +88,7 @@ async def taken(accounts: CreditAccounts, one: RateLimits, cost: int = 1) -> flo
 async def test_a_slice_is_used_from_memory(accounts: CreditAccounts, store: FakeCreditStore) -> None:
     one = limits()
     assert [await taken(accounts, one) for _ in range(10)] == [0.0] * 10
-    assert (store.loans, accounts.held) == ([(1, 1)], 0)
+    assert (store.loans, accounts.held) == ([[1]], 0)
     assert store.remaining == {"acc_acme_1": 990}
     assert accounts.of(one).remaining == 990
 
@@ -111,8 +116,7 @@ async def test_those_who_wait_share_a_loan(accounts: CreditAccounts, store: Fake
     assert accounts.borrowing == 1
     store.pause.open()
     assert await asyncio.gather(*waiting) == [0.0] * 20
-    assert sum(most for _, most in store.loans) == 100
-    assert len(store.loans) == 1
+    assert store.loans == [[5] * 20]
 
 
 async def test_who_leaves_does_not_end_the_loan_of_others(
@@ -211,7 +215,7 @@ async def test_memory_has_an_account_for_as_long_as_it_is_referred_to(accounts: 
 async def test_a_batch_borrows_for_all_of_its_keys(accounts: CreditAccounts, store: FakeCreditStore) -> None:
     wanted = [(limits(number % 2), 30) for number in range(6)]
     assert await accounts.prepare(wanted)
-    assert sorted(store.loans) == [(30, 90), (30, 90)]
+    assert store.loans == [[30] * 3] * 2
     assert not await accounts.prepare(wanted)
     assert [await taken(accounts, one, cost) for one, cost in wanted] == [0.0] * 6
     assert len(store.loans) == 2

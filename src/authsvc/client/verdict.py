@@ -139,6 +139,7 @@ def of_token(answer: key_service_pb2.VerifyTokenResponse) -> Verdict:
         annotations=dict(answer.annotations),
         rate_limits=tuple(map(_limit, answer.rate_limits)),
         retry_after=answer.retry_after.ToMicroseconds() / 1e6 if answer.HasField("retry_after") else None,
+        credits_remaining=answer.credits_remaining if answer.HasField("credits_remaining") else None,
     )
 
 

@@ -126,7 +126,7 @@ class KeyCreation(Protocol):
                 await key_store.give_up_request(connection, replaced.key_id)
             await self._minting.insert(connection, key, minted, policy, request_id)
             if key.credits is not None:
-                key = await credit_store.given(connection, key, None)
+                key = await credit_store.given(connection, key)
             events = key_events(caller, Action.KEY_CREATED, [key], at=key.create_time)
             if replaced:
                 now = self._clock()

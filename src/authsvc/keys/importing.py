@@ -92,7 +92,7 @@ class KeyImport(Protocol):
                 held = await import_store.find_look_ups(connection, [key.key_prefix])
                 raise _in_use(key.owner_id, key.key_prefix, held.get(key.key_prefix), field="key_hash")
             if key.credits is not None:
-                key = await credit_store.given(connection, key, None)
+                key = await credit_store.given(connection, key)
             change.key_prefixes.add(key.key_prefix)
             await audit.record_many(connection, key_events(caller, Action.KEY_CREATED, [key], at=now))
         return key

@@ -43,7 +43,8 @@ class KeyRefunds(Protocol):
             platform.refuse_credential_of(change.caller, key.owner_id)
             self._catalogue.check_held(change.caller, key.scopes)
             connection, account_id = change.connection, key.account_id
-            before = await credit_store.lock(connection, key)
+            account = await credit_store.lock(connection, key)
+            before = account.of_key
             if before is None:
                 raise FailedPrecondition(
                     f"key {key_id} has no credits, so none can be given back; set them with UpdateKey",
@@ -54,7 +55,7 @@ class KeyRefunds(Protocol):
             if earlier is not None:
                 _refuse_other(key, refund_id, earlier, amount)
                 return before
-            _refuse_more(key, amount, await credit_store.spent(connection, account_id))
+            _refuse_more(key, amount, account.spent)
             now = self._clock()
             await credit_store.refund(connection, account_id, refund_id, amount, at=now)
             event = refund_event(caller, key, amount=amount, refund_id=refund_id, at=now)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from authsvc import audit
 from authsvc.keys.change import Changes
+from authsvc.keys.credit_change import CreditChange
 from authsvc.keys.last_administrator import refuse_to_end_last
 from authsvc.keys.minting import refuse_more
 from authsvc.model import platform
@@ -14,7 +15,6 @@ from authsvc.model.allowed_networks import widens
 from authsvc.model.audit_event import Action
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
-from authsvc.model.credits import Credits, gives_more
 from authsvc.model.errors import Conflict
 from authsvc.model.key import Key, KeyState
 from authsvc.model.key_event import key_events
@@ -22,7 +22,6 @@ from authsvc.model.new_key import checked_expire_time
 from authsvc.model.policy import OwnerPolicy
 from authsvc.model.rate_limit import loosens
 from authsvc.model.scope import FULL_ACCESS
-from authsvc.store import credits as credit_store
 from authsvc.store import keys as key_store
 from authsvc.store import notifications as notification_store
 from authsvc.store.policies import lock_count
@@ -77,9 +76,9 @@ class KeyUpdates(Protocol):
             if policy.max_active_keys and "expire_time" in fields:
                 # Another transaction must count this key either as it is or as it will be.
                 await lock_count(change.connection, key.owner_id)
-            key, fields = await _with_credits(change.connection, key, fields)
+            credit_change, key, fields = await _with_credits(change.connection, key, fields)
             now = self._clock()  # After the wait for locks: the key may have expired meanwhile.
-            changed = self._changed(change.caller, key, policy, fields, now)
+            changed = self._changed(change.caller, key, policy, fields, credit_change, now)
             if key.state(now) is KeyState.EXPIRED and changed.state(now) is not KeyState.EXPIRED:
                 # The key becomes active again, so it has to be allowed like a new one.
                 policy.refuse_if_disabled()
@@ -89,10 +88,10 @@ class KeyUpdates(Protocol):
                 await refuse_to_end_last(
                     change.connection, [key], self._clock, allowed=allow_last_administrator
                 )
-            if not key.differs(fields):
+            if not key.differs(fields) and not (credit_change and credit_change.is_reset):
                 # This waits for the workers all the same: an earlier call may not have done so (R7).
                 return key
-            changed = await _written(change.connection, key, changed, fields)
+            changed = await _written(change.connection, changed, credit_change)
             [event] = key_events(change.caller, Action.KEY_UPDATED, [changed], at=now, fields=fields)
             await audit.record_many(change.connection, [event])
             if removed := [each for each in key.technical_contacts if each not in changed.technical_contacts]:
@@ -101,7 +100,13 @@ class KeyUpdates(Protocol):
         return changed
 
     def _changed(
-        self, caller: Caller, key: Key, policy: OwnerPolicy, fields: Mapping[str, object], now: datetime
+        self,
+        caller: Caller,
+        key: Key,
+        policy: OwnerPolicy,
+        fields: Mapping[str, object],
+        credit_change: CreditChange | None,
+        now: datetime,
     ) -> Key:
         """Return the key with these fields, if it is not revoked, and the caller and the policy allow it."""
         key.refuse_if_revoked(now)
@@ -112,7 +117,7 @@ class KeyUpdates(Protocol):
         is_wider = (
             widens(key.allowed_networks, changed.allowed_networks)
             or loosens(key.rate_limits, changed.rate_limits)
-            or ("credits" in fields and gives_more(key.credits, changed.credits))
+            or (credit_change is not None and credit_change.gives_more)
         )
         if added or is_wider or changed.outlives(key):
             platform.refuse_credential_of(caller, key.owner_id)
@@ -125,23 +130,18 @@ class KeyUpdates(Protocol):
 
 async def _with_credits(
     connection: Connection, key: Key, fields: Mapping[str, object]
-) -> tuple[Key, Mapping[str, object]]:
-    """Return a key with what remains of its credits, locked if they change, and the fields to be written."""
-    if "credits" not in fields:
-        return key, fields
-    key = replace(key, credits=await credit_store.lock(connection, key))
-    wanted = fields["credits"]
-    if isinstance(wanted, Credits):
-        fields = {**fields, "credits": wanted.over(key.credits, "key.credits")}
-    return key, fields
+) -> tuple[CreditChange | None, Key, Mapping[str, object]]:
+    """Return the change of credits, if any, the key with what remains, and the fields to be written."""
+    change = await CreditChange.begin(connection, key, fields)
+    if change is None:
+        return None, key, fields
+    return change, replace(key, credits=change.before), {**fields, "credits": change.after}
 
 
-async def _written(connection: Connection, key: Key, changed: Key, fields: Mapping[str, object]) -> Key:
-    """Write a changed key, and its credits if they are among the fields; return it as it is now."""
+async def _written(connection: Connection, changed: Key, credit_change: CreditChange | None) -> Key:
+    """Write a changed key, and its credits if they change; return it as it is now."""
     await key_store.update(connection, [changed])
-    if "credits" not in fields:
-        return changed
-    return await credit_store.given(connection, changed, key.credits)
+    return changed if credit_change is None else await credit_change.carry_out(connection, changed)
 
 
 def _takes(key: Key, changed: Key) -> bool:

@@ -64,10 +64,11 @@ class CreditAccount:
         lent: int,
         left: int,
         asked_time: float,
+        answer_time: float,
         refill_amount: int | None,
         refill_seconds: float | None,
     ) -> None:
-        """Take over the answer to a question that was sent at `asked_time`."""
+        """Take over the answer of `answer_time` to a question that was sent at `asked_time`."""
         self.see(epoch)
         if epoch < self.epoch:
             return
@@ -77,7 +78,8 @@ class CreditAccount:
             self.borrow_time = asked_time
         until_refill = inf if refill_seconds is None else max(0.0, refill_seconds)
         self.refill_amount, self.refill_time = refill_amount or 0, asked_time + until_refill
-        self.trusted_until = asked_time + min(_TRUST_SECONDS, until_refill)
+        # From the answer on, so that a slow one still answers those who have asked.
+        self.trusted_until = min(answer_time + _TRUST_SECONDS, self.refill_time)
 
     def release(self) -> None:
         """Hold no credits any more, since they are given back."""
@@ -91,20 +93,18 @@ class CreditAccount:
 
 
 class CreditLoan:
-    """What to borrow from one account. It grows while it waits to be sent."""
+    """What to borrow from one account for some verifications. It grows while it waits to be sent."""
 
     def __init__(self, account: CreditAccount, cost: int) -> None:
         self.account = account
-        self._least = self._wanted = cost
+        self._costs = [cost]
         self.is_sent = False
 
     def add(self, cost: int) -> None:
-        """Borrow for another verification, too, as far as possible."""
-        self._least = min(self._least or cost, cost or self._least)
-        self._wanted += cost
+        """Borrow for another verification, too, if there is enough for both."""
+        self._costs.append(cost)
 
-    def need(self) -> tuple[int, int]:
-        """Return the least and the most to borrow, as it is sent now. Without the least, nothing is lent."""
+    def need(self) -> tuple[int, list[int]]:
+        """Return what is held, and the costs to be paid, the smallest first, as they are sent now."""
         self.is_sent = True
-        held = self.account.held
-        return max(0, self._least - held), max(0, self._wanted - held)
+        return self.account.held, sorted(self._costs)

@@ -38,6 +38,7 @@ _log = logging.getLogger(__name__)
 
 # The classes of asyncpg are generic for type checkers only.
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+Arguments: TypeAlias = Callable[[], Sequence[object]]
 Result = TypeVar("Result")
 
 _MAX_WAIT_SECONDS = 5.0
@@ -156,7 +157,7 @@ class Database:
         self,
         owner_id: str,
         statement: str,
-        arguments: Callable[[], Sequence[object]],
+        arguments: Arguments,
         *,
         revokes: bool = False,
     ) -> object:
@@ -168,6 +169,12 @@ class Database:
         choices = self.slots.for_change(owner_id, revokes=revokes)
         async with slot(choices, owner_id, max_wait=_MAX_WAIT_SECONDS), self.connection() as connection:
             execute = partial(connection.fetchval, statement, *arguments(), timeout=_NO_TIMEOUT_SECONDS)
+            return await uncancelled(checked(connection, lambda: _bounded(connection, execute())))
+
+    async def commit_row(self, statement: str, arguments: Arguments) -> "asyncpg.Record | None":
+        """Do the same for a verification, which needs no slot of an owner; return the row."""
+        async with self.connection() as connection:
+            execute = partial(connection.fetchrow, statement, *arguments(), timeout=_NO_TIMEOUT_SECONDS)
             return await uncancelled(checked(connection, lambda: _bounded(connection, execute())))
 
     @asynccontextmanager

@@ -35,8 +35,8 @@ _MAX_PER_OWNER = 250
 class CreditStore(Protocol):
     """The accounts in the database."""
 
-    async def borrow(self, loan: CreditLoan) -> tuple[int, int]:
-        """Borrow what is needed at this moment, and tell the account. Return the least, and what was lent.
+    async def borrow(self, loan: CreditLoan) -> bool:
+        """Borrow what is needed at this moment, and tell the account. Return whether that was any use.
 
         Raises RetryableError when the database cannot answer or too many wait.
         """
@@ -128,7 +128,12 @@ class CreditAccounts:
     async def give_back(self, *, everything: bool = False) -> None:
         """Give back what was borrowed more than a second ago, or `everything`. Raises RetryableError."""
         latest = inf if everything else self._stopwatch() - _MAX_AGE_SECONDS
-        old = [account for account in self._holding if account.borrow_time <= latest]
+        old = [
+            account
+            for account in self._holding
+            # What is held counts in a loan that is under way.
+            if account.borrow_time <= latest and (everything or account not in self._loans)
+        ]
         self._holding.difference_update(old)
         unused = [(account.account_id, account.epoch, account.held) for account in old if account.held]
         for account in old:
@@ -186,7 +191,7 @@ class CreditAccounts:
             self.loans["failed"] += 1
 
     async def _carry_out(self, loan: CreditLoan) -> None:
-        least, lent = await self._store.borrow(loan)
+        is_granted = await self._store.borrow(loan)
         if loan.account.held:
             self._holding.add(loan.account)
-        self.loans["granted" if lent or not least else "refused"] += 1
+        self.loans["granted" if is_granted else "refused"] += 1

@@ -129,7 +129,9 @@ class Judge:
     def limited(self, credential: Credential) -> Verdict:
         """Return the verdict on a key whose units others have taken while they were borrowed."""
         limits = credential.limits
-        code = _LIMITED if limits is None or limits.budgets else _EXHAUSTED
+        account = None if limits is None else limits.account
+        lacks_credits = account is not None and not account.remaining
+        code = _EXHAUSTED if lacks_credits or (limits is not None and not limits.budgets) else _LIMITED
         self.counts[code] += 1
         return Verdict(code, credential, limits, _RETRY_SECONDS)
 

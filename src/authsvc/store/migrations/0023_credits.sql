@@ -62,15 +62,19 @@ CREATE FUNCTION authsvc.next_credit_epoch(earlier bigint) RETURNS bigint
     SET search_path = pg_catalog, pg_temp
     AS $$ SELECT greatest(earlier + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) $$;
 
--- Refills those of some locked accounts for which that is due, by the clock of the database. What was left is not carried over.
-CREATE FUNCTION authsvc.refill_credits(accounts text[]) RETURNS void
+-- Refills those of some locked accounts for which that is due, by the clock of the database; returns how many. What was left is not
+-- carried over.
+CREATE FUNCTION authsvc.refill_credits(accounts text[]) RETURNS bigint
     LANGUAGE sql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
-    UPDATE authsvc.credit_accounts
-       SET remaining = refill_amount, spent = 0, epoch = authsvc.next_credit_epoch(epoch),
-           refill_time = authsvc.next_refill(authsvc.budget_time(), refill_day)
-     WHERE account_id = ANY(accounts) AND refill_time <= authsvc.budget_time()
+    WITH refilled AS (
+        UPDATE authsvc.credit_accounts
+           SET remaining = refill_amount, spent = 0, epoch = authsvc.next_credit_epoch(epoch),
+               refill_time = authsvc.next_refill(authsvc.budget_time(), refill_day)
+         WHERE account_id = ANY(accounts) AND refill_time <= authsvc.budget_time()
+        RETURNING true)
+    SELECT count(*) FROM refilled
     $$;
 
 -- An account as it is shown: what remains, the amount and the day of refills, and the next one, in microseconds since 1970.
@@ -87,10 +91,12 @@ CREATE FUNCTION authsvc.shown_credits(remaining bigint, refill_amount bigint, re
     $$;
 
 -- Lends credits of accounts, which are given in the order of their ids, so that no two callers wait for each other. Refills them first if
--- that is due. Each loan is granted whole or not at all. Of many credits, a worker gets a hundredth, and a hundred at most. The commit
--- waits for the disk and the standby: what was lent stays lent. When nothing changes, nothing is written.
+-- that is due. `costs` are those of verifications, the smallest of each account first, and `places` says of which account. Lends what is
+-- missing for as many of them as there is enough for. If that is all of them, a worker gets a hundredth of what remains in advance, and a
+-- hundred at most, unless `exactly`. What was lent stays lent: the commit waits for the disk and the standby. It does not if nothing has
+-- changed.
 CREATE FUNCTION authsvc.borrow_credits(
-    accounts text[], fewest bigint[], most bigint[],
+    accounts text[], held bigint[], places integer[], costs bigint[], exactly boolean,
     OUT lent bigint[],
     OUT remaining bigint[],                     -- since; NULL for an account that is gone
     OUT epochs bigint[],
@@ -101,35 +107,46 @@ CREATE FUNCTION authsvc.borrow_credits(
     AS $$
     #variable_conflict use_column
     DECLARE
-        held record;
+        account record;
         size integer := cardinality(accounts);
+        changed bigint;
         units bigint;
+        wanted bigint;
+        possible bigint;
     BEGIN
-        PERFORM set_config('synchronous_commit', 'on', true);
+        PERFORM set_config('lock_timeout', '2000', true);
         lent := array_fill(0::bigint, ARRAY[size]);
         remaining := array_fill(NULL::bigint, ARRAY[size]);
         epochs := array_fill(0::bigint, ARRAY[size]);
         refill_amounts := array_fill(NULL::bigint, ARRAY[size]);
         refill_seconds := array_fill(NULL::double precision, ARRAY[size]);
         PERFORM FROM authsvc.credit_accounts a WHERE a.account_id = ANY(accounts) ORDER BY a.account_id FOR NO KEY UPDATE;
-        PERFORM authsvc.refill_credits(accounts);
-        FOR held IN
-            SELECT u.place, u.account_id, a.remaining, a.epoch, a.refill_amount, a.refill_time
-              FROM unnest(accounts) WITH ORDINALITY AS u (account_id, place)
+        changed := authsvc.refill_credits(accounts);
+        FOR account IN
+            SELECT u.place, u.account_id, u.held, a.remaining, a.epoch, a.refill_amount, a.refill_time
+              FROM unnest(accounts, held) WITH ORDINALITY AS u (account_id, held, place)
               JOIN authsvc.credit_accounts a ON a.account_id = u.account_id
         LOOP
-            units := 0;
-            IF most[held.place] > 0 AND fewest[held.place] <= held.remaining THEN
-                units := least(held.remaining, greatest(most[held.place], least(100, held.remaining / 100)));
-                UPDATE authsvc.credit_accounts a SET remaining = a.remaining - units, spent = a.spent + units
-                 WHERE a.account_id = held.account_id;
+            SELECT coalesce(max(s.total), 0), coalesce(max(s.total) FILTER (WHERE s.total <= account.held + account.remaining), 0)
+              INTO wanted, possible
+              FROM (SELECT sum(u.cost) OVER (ORDER BY u.cost ROWS UNBOUNDED PRECEDING) AS total
+                      FROM unnest(places, costs) AS u (place, cost) WHERE u.place = account.place) AS s;
+            units := greatest(0, possible - account.held);
+            IF units > 0 AND possible = wanted AND NOT exactly THEN
+                units := greatest(units, least(100, account.remaining / 100));
             END IF;
-            lent[held.place] := units;
-            remaining[held.place] := held.remaining - units;
-            epochs[held.place] := held.epoch;
-            refill_amounts[held.place] := held.refill_amount;
-            refill_seconds[held.place] := extract(epoch FROM held.refill_time - authsvc.budget_time())::double precision;
+            IF units > 0 THEN
+                UPDATE authsvc.credit_accounts a SET remaining = a.remaining - units, spent = a.spent + units
+                 WHERE a.account_id = account.account_id;
+                changed := changed + 1;
+            END IF;
+            lent[account.place] := units;
+            remaining[account.place] := account.remaining - units;
+            epochs[account.place] := account.epoch;
+            refill_amounts[account.place] := account.refill_amount;
+            refill_seconds[account.place] := extract(epoch FROM account.refill_time - authsvc.budget_time())::double precision;
         END LOOP;
+        PERFORM set_config('synchronous_commit', CASE WHEN changed > 0 THEN 'on' ELSE 'off' END, true);
     END $$;
 
 -- As before, with the new columns.

@@ -1,6 +1,6 @@
 -- name: borrow_credits
 -- Loans of many callers, in a transaction of their own.
-SELECT lent, remaining, epochs, refill_amounts, refill_seconds FROM authsvc.borrow_credits($1, $2, $3);
+SELECT lent, remaining, epochs, refill_amounts, refill_seconds FROM authsvc.borrow_credits($1, $2, $3, $4, $5);
 
 -- name: give_back_credits
 -- Accounts are locked in the order of their ids, as by all who lock several. What was borrowed before `remaining` was set is gone, and
@@ -9,7 +9,7 @@ WITH locked AS MATERIALIZED (
     SELECT a.account_id, u.units
       FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS u (account_id, epoch, units)
       JOIN authsvc.credit_accounts a ON a.account_id = u.account_id AND a.epoch = u.epoch
-     WHERE set_config('synchronous_commit', 'on', true) IS NOT NULL
+     WHERE set_config('synchronous_commit', 'on', true) IS NOT NULL AND set_config('lock_timeout', '2000', true) IS NOT NULL
      ORDER BY a.account_id FOR NO KEY UPDATE OF a)
 UPDATE authsvc.credit_accounts a
    SET remaining = a.remaining + least(locked.units, a.spent), spent = a.spent - least(locked.units, a.spent)
@@ -18,15 +18,14 @@ UPDATE authsvc.credit_accounts a
 -- name: lock_account
 SELECT FROM authsvc.credit_accounts WHERE account_id = $1 FOR NO KEY UPDATE;
 
--- name: find_account
-SELECT account_id FROM authsvc.key_credits WHERE key_id = $1;
-
 -- name: refill_account
 SELECT authsvc.refill_credits(ARRAY[$1]);
 
 -- name: read_account
-SELECT authsvc.shown_credits(remaining, refill_amount, refill_day, refill_time) AS credits, spent
-  FROM authsvc.credit_accounts WHERE account_id = $1;
+-- The account $1, and whether the key $2 has it.
+SELECT authsvc.shown_credits(a.remaining, a.refill_amount, a.refill_day, a.refill_time) AS credits, a.spent,
+       EXISTS (SELECT FROM authsvc.key_credits c WHERE c.key_id = $2) AS is_of_key
+  FROM authsvc.credit_accounts a WHERE a.account_id = $1;
 
 -- name: set_credits
 -- The account $2 of the key $1. With $6, what remains is kept, and $3 is for a new account only.
