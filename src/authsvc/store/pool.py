@@ -6,9 +6,8 @@ verification, need none. A fifth of the connections is reserved for them.
 
 Bound: `size` connections, `size * 100` callers that wait for one, and as many of each owner that wait for a
 slot. A wait and a statement take at most 5 s. A transaction waits at most 2 s for a lock (`LockWait` has the
-exceptions), so that it releases its slot before callers that wait for the slot give up. PostgreSQL detects a
-deadlock in 1 s, and hundreds of changes can queue for one lock within 2 s, because each holds it for a few
-milliseconds.
+exceptions), so that it releases its slot before callers that wait for the slot give up. Hundreds of changes
+can queue for one lock within 2 s, because each holds it for a few milliseconds.
 
 Failure: Unavailable when the database is out of reach, Overloaded when too many callers wait. A commit is
 never cancelled, neither when its caller goes away nor by a timeout. Cancelling it would end only the wait for
