@@ -70,8 +70,7 @@ _CALLERS = 2
 # token lives for longer than a load.
 _TOKENS, _BY_TOKEN = 0.4, 0.5
 _AUDIENCE, _TOKEN_LIFETIME = "https://orders.example", Duration(seconds=3600)
-# The part of the keys that have rate limits and credits. Their verifications borrow from the database.
-_LIMITED = 0.1
+# What some keys have. Their verifications borrow from the database.
 _LIMITS = {
     "rate_limits": [
         resources_pb2.RateLimit(name="few", limit=100, period=Duration(seconds=1)),
@@ -126,7 +125,10 @@ class Answer:
 
 
 class Load:
-    """Runs until `finish`; `history` has everything that was observed."""
+    """Runs until `finish`; `history` has everything that was observed.
+
+    `limited` is the part of the keys that have rate limits and credits.
+    """
 
     def __init__(
         self,
@@ -137,6 +139,7 @@ class Load:
         changers: int = 3,
         verify_timeout: float = 4.0,
         change_timeout: float = 12.0,
+        limited: float = 0.1,
         seed: int = 1,
     ) -> None:
         self.history = History()
@@ -150,6 +153,7 @@ class Load:
         self._changers = changers
         self._verify_timeout = verify_timeout
         self._change_timeout = change_timeout
+        self._limited = limited
         self._random = random.Random(seed)  # noqa: S311
         self._alive: list[Key] = []
         self._hot: deque[Key] = deque(maxlen=_HOT)
@@ -204,7 +208,7 @@ class Load:
         """
         kind = kind or next(self._kinds)
         given = {"owner_id": owner_id, "scopes": _SCOPES, **fields}
-        if kind is KEY and self._random.random() < _LIMITED:
+        if kind is KEY and self._random.random() < self._limited:
             given |= _LIMITS
         method, request = (
             ("CreateSession", session_pb.CreateSessionRequest(**given))
