@@ -70,8 +70,9 @@ _CALLERS = 2
 # token lives for longer than a load.
 _TOKENS, _BY_TOKEN = 0.4, 0.5
 _AUDIENCE, _TOKEN_LIFETIME = "https://orders.example", Duration(seconds=3600)
-# What some keys have. Their verifications borrow from the database.
-_LIMITS = {
+# What a part of the keys has. Their verifications borrow from the database.
+_LIMITED = 0.1
+_LIMITS: dict[str, Any] = {
     "rate_limits": [
         resources_pb2.RateLimit(name="few", limit=100, period=Duration(seconds=1)),
         resources_pb2.RateLimit(name="many", limit=1_000_000_000, period=Duration(seconds=60)),
@@ -125,10 +126,7 @@ class Answer:
 
 
 class Load:
-    """Runs until `finish`; `history` has everything that was observed.
-
-    `limited` is the part of the keys that have rate limits and credits.
-    """
+    """Runs until `finish`; `history` has everything that was observed."""
 
     def __init__(
         self,
@@ -139,7 +137,6 @@ class Load:
         changers: int = 3,
         verify_timeout: float = 4.0,
         change_timeout: float = 12.0,
-        limited: float = 0.1,
         seed: int = 1,
     ) -> None:
         self.history = History()
@@ -153,7 +150,6 @@ class Load:
         self._changers = changers
         self._verify_timeout = verify_timeout
         self._change_timeout = change_timeout
-        self._limited = limited
         self._random = random.Random(seed)  # noqa: S311
         self._alive: list[Key] = []
         self._hot: deque[Key] = deque(maxlen=_HOT)
@@ -179,7 +175,7 @@ class Load:
 
     async def start(self) -> None:
         """Create the first keys, make every worker know them, and begin."""
-        self._alive += await asyncio.gather(*(self.make() for _ in range(self._wanted)))
+        self._alive += await asyncio.gather(*(self._make_one() for _ in range(self._wanted)))
         for worker in self._fleet.serving:
             self.add_verifiers(worker)
         for _ in range(self._changers):
@@ -191,6 +187,12 @@ class Load:
         """Also begin to verify on a worker; one that is killed and comes back needs no second call."""
         for _ in range(self._verifiers):
             self._spawn(self._go_on_verifying(worker))
+
+    async def _make_one(self, kind: CredentialKind | None = None) -> Key:
+        """Create a key or a session for the load itself."""
+        kind = kind or next(self._kinds)
+        is_limited = kind is KEY and self._random.random() < _LIMITED
+        return await self.make(kind=kind, **(_LIMITS if is_limited else {}))
 
     async def make(
         self,
@@ -208,8 +210,6 @@ class Load:
         """
         kind = kind or next(self._kinds)
         given = {"owner_id": owner_id, "scopes": _SCOPES, **fields}
-        if kind is KEY and self._random.random() < self._limited:
-            given |= _LIMITS
         method, request = (
             ("CreateSession", session_pb.CreateSessionRequest(**given))
             if kind is SESSION
@@ -467,11 +467,11 @@ class Load:
         await self.revoke_owner()
         while not self._stopping:
             if len(self._alive) < self._wanted:
-                self._alive.append(await self.make())
+                self._alive.append(await self._make_one())
                 continue
             # The number of spared sessions grows, and some changes apply to keys only.
             if sum(key.kind is KEY for key in self._alive) < _TAKEN:
-                self._alive.append(await self.make(kind=KEY))
+                self._alive.append(await self._make_one(KEY))
                 continue
             dice = self._random.random()
             if dice < 0.1:

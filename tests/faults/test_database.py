@@ -47,17 +47,13 @@ async def health(worker: Worker) -> tuple[str, str]:
     return status, str(trailer.get("authsvc-reason", ""))
 
 
-# Keys with rate limits or credits need the database.
-_OUTAGE = {"verify_timeout": 20.0, "limited": 0.0}
-
-
 @pytest.mark.parametrize("how", ["stopped", "crashed"])
 async def test_an_outage_shorter_than_the_lease_fails_no_cached_key(
     scene: Scene, postgres_of_its_own: DevPostgres, reachable_dir: Path, unique: str, volume: int, how: str
 ) -> None:
     """Keys in memory stay VALID, without exception, while the database is away and when it is back."""
     server = postgres_of_its_own
-    async with scene(url=server.url, workers=2, lease=20, load=_OUTAGE) as (on, load):
+    async with scene(url=server.url, workers=2, lease=20, load={"verify_timeout": 20.0}) as (on, load):
         untouched = [await load.make() for _ in range(8)]
         over = asyncio.Event()
         seen: list[Outcome] = []
