@@ -124,9 +124,9 @@ async def test_credits_are_borrowed_in_slices_and_given_back(
 ) -> None:
     """A hundredth, at most a hundred. What is not used within a second comes back."""
     made = await make(service, credits=some(5000))
-    before = service.app.credit_accounts.loans["granted"]
+    before = service.app.credit_accounts.loans.outcomes["granted"]
     assert await counted(service, made.key_string, 50) == {"VALID": 50}
-    assert service.app.credit_accounts.loans["granted"] == before + 1
+    assert service.app.credit_accounts.loans.outcomes["granted"] == before + 1
     assert await account(database_url, made.key.key_id) == (4950, 50)
     await verify(service, made.key_string)
     assert await account(database_url, made.key.key_id) == (4901, 99)
@@ -468,7 +468,7 @@ async def test_without_the_database(
     stopwatch.advance(2)
     verdict = await verify(service, made.key_string, cost=0)
     assert (verdict.valid, verdict.HasField("credits_remaining")) == (True, False)
-    assert service.app.credit_accounts.loans["failed"] == 2
+    assert service.app.credit_accounts.loans.outcomes["failed"] == 2
     monkeypatch.undo()
     assert await code(service, made.key_string) == "VALID"
     monkeypatch.setattr(store, "give_back", cut_off)

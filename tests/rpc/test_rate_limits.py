@@ -339,20 +339,20 @@ async def test_a_flood_on_a_limit_that_is_reached_asks_no_database(
     """A thousand calls, one after the other and at once, are refused from memory."""
     made = await make(service, rate_limits=[limit()])
     await counted(service, made.key_string, 11)
-    loans = dict(service.app.budgets.loans)
+    loans = dict(service.app.budgets.loans.outcomes)
     assert await counted(service, made.key_string, 500) == {"RATE_LIMITED": 500}
     codes = await asyncio.gather(*(code(service, made.key_string) for _ in range(500)))
     assert Counter(codes) == {"RATE_LIMITED": 500}
-    assert service.app.budgets.loans == loans
+    assert service.app.budgets.loans.outcomes == loans
 
 
 async def test_callers_at_the_same_time_share_a_loan(service: Service) -> None:
     made = await make(service, rate_limits=[limit(units=150)])
     assert await code(service, made.key_string) == "VALID"
-    before = service.app.budgets.loans["granted"]
+    before = service.app.budgets.loans.outcomes["granted"]
     codes = await asyncio.gather(*(code(service, made.key_string) for _ in range(100)))
     assert Counter(codes) == {"VALID": 100}
-    assert service.app.budgets.loans["granted"] - before < 50
+    assert service.app.budgets.loans.outcomes["granted"] - before < 50
 
 
 async def test_steps_of_the_clock_of_the_database(
@@ -393,7 +393,7 @@ async def test_without_the_database(
         await service.admin.BatchVerifyKeys(requests=[{"key_string": made.key_string}])
     assert await code(service, made.key_string, cost=0) == "VALID"
     assert await counted(service, free.key_string, 5) == {"VALID": 5}
-    assert service.app.budgets.loans["failed"] >= 2
+    assert service.app.budgets.loans.outcomes["failed"] >= 2
     monkeypatch.undo()
     assert await code(service, made.key_string) == "VALID"
 

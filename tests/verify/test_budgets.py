@@ -81,7 +81,7 @@ async def test_a_slice_is_used_from_memory(budgets: Budgets, store: FakeBudgetSt
     one = limits(LARGE)
     assert [await taken(budgets, one) for _ in range(25)] == [0.0] * 25
     assert store.loans == [[(1, 10)]] * 3
-    assert (budgets.held, budgets.loans["granted"]) == (5, 3)
+    assert (budgets.held, budgets.loans.outcomes["granted"]) == (5, 3)
 
 
 async def test_all_limits_or_none(budgets: Budgets, store: FakeBudgetStore) -> None:
@@ -92,7 +92,7 @@ async def test_all_limits_or_none(budgets: Budgets, store: FakeBudgetStore) -> N
     assert await taken(budgets, one) == pytest.approx(30.0)
     assert await taken(budgets, one) == pytest.approx(30.0)
     assert store.used == {("key_1", "small"): 1, ("key_1", "two"): 2}
-    assert (budgets.loans, budgets.held) == ({"granted": 1, "refused": 1, "failed": 0}, 0)
+    assert (budgets.loans.outcomes, budgets.held) == ({"granted": 1, "refused": 1, "failed": 0}, 0)
 
 
 async def test_a_cost_that_is_too_high_asks_nobody(budgets: Budgets, store: FakeBudgetStore) -> None:
@@ -145,11 +145,11 @@ async def test_the_keys_of_one_owner_have_a_share_of_the_queue(
     assert caught.value.reason == "RATE_LIMIT_QUEUE_FULL"
     other = asyncio.create_task(taken(budgets, RateLimits("key_9", "globex", [SMALL], [])))
     await asyncio.sleep(0)
-    assert budgets.borrowing == 3
+    assert len(budgets.loans) == 3
     store.pause.open()
     assert [await each for each in (*waiting, other)] == [0.0] * 3
     assert await taken(budgets, limits(SMALL, number=3)) == 0.0
-    assert (budgets.borrowing, len(budgets._per_owner)) == (0, 0)
+    assert (len(budgets.loans), len(budgets.loans._per_owner)) == (0, 0)
 
 
 async def test_a_failed_loan_fails_all_who_wait_and_is_tried_again(
@@ -158,7 +158,7 @@ async def test_a_failed_loan_fails_all_who_wait_and_is_tried_again(
     one, store.fault = limits(SMALL), Unavailable("x", reason="DATABASE_UNAVAILABLE", retry_after=1)
     results = await asyncio.gather(*(taken(budgets, one) for _ in range(3)), return_exceptions=True)
     assert all(isinstance(each, Unavailable) for each in results)
-    assert budgets.loans["failed"] == 1
+    assert budgets.loans.outcomes["failed"] == 1
     store.fault = None
     assert await taken(budgets, one) == 0.0
 

@@ -113,7 +113,7 @@ async def test_those_who_wait_share_a_loan(accounts: CreditAccounts, store: Fake
     store.pause, one = Pause(), limits()
     waiting = [asyncio.create_task(taken(accounts, one, 5)) for _ in range(20)]
     await store.pause.reached()
-    assert accounts.borrowing == 1
+    assert len(accounts.loans) == 1
     store.pause.open()
     assert await asyncio.gather(*waiting) == [0.0] * 20
     assert store.loans == [[5] * 20]
@@ -129,7 +129,7 @@ async def test_who_leaves_does_not_end_the_loan_of_others(
     store.pause.open()
     assert await second == 0.0
     assert first.cancelled()
-    assert accounts.borrowing == 0
+    assert len(accounts.loans) == 0
 
 
 async def test_the_keys_of_one_owner_have_a_share_of_the_queue(
@@ -144,11 +144,11 @@ async def test_the_keys_of_one_owner_have_a_share_of_the_queue(
     assert caught.value.reason == "CREDIT_QUEUE_FULL"
     other = asyncio.create_task(taken(accounts, limits(9, "globex")))
     await asyncio.sleep(0)
-    assert accounts.borrowing == 3
+    assert len(accounts.loans) == 3
     store.pause.open()
     assert [await each for each in (*waiting, other)] == [0.0] * 3
     assert await taken(accounts, limits(3)) == 0.0
-    assert (accounts.borrowing, len(accounts._per_owner)) == (0, 0)
+    assert (len(accounts.loans), len(accounts.loans._per_owner)) == (0, 0)
 
 
 async def test_a_failed_loan_fails_all_who_wait_and_is_tried_again(
@@ -157,7 +157,7 @@ async def test_a_failed_loan_fails_all_who_wait_and_is_tried_again(
     one, store.fault = limits(), Unavailable("x", reason="DATABASE_UNAVAILABLE", retry_after=1)
     results = await asyncio.gather(*(taken(accounts, one) for _ in range(3)), return_exceptions=True)
     assert all(isinstance(each, Unavailable) for each in results)
-    assert accounts.loans["failed"] == 1
+    assert accounts.loans.outcomes["failed"] == 1
     store.fault = None
     assert await taken(accounts, one) == 0.0
 

@@ -16,10 +16,10 @@ def _watch_budgets(metrics: Metrics, budgets: Budgets) -> None:
     watch_counter(
         "rate_limit_loans",
         "Questions to the database for units of rate limits, by their outcome; failed: it did not answer.",
-        lambda: budgets.loans,
+        lambda: budgets.loans.outcomes,
         label="outcome",
     )
-    watch_gauge("rate_limit_loans_pending", "Those that are under way.", lambda: budgets.borrowing)
+    watch_gauge("rate_limit_loans_pending", "Those that are under way.", lambda: len(budgets.loans))
     watch_gauge("rate_limit_units", "Units that this worker holds.", lambda: budgets.held)
     watch_counter(
         "rate_limit_units_returned",
@@ -34,10 +34,10 @@ def _watch_accounts(metrics: Metrics, accounts: CreditAccounts) -> None:
     watch_counter(
         "credit_loans",
         "Questions to the database for credits, by their outcome; failed: it did not answer.",
-        lambda: accounts.loans,
+        lambda: accounts.loans.outcomes,
         label="outcome",
     )
-    watch_gauge("credit_loans_pending", "Those that are under way.", lambda: accounts.borrowing)
+    watch_gauge("credit_loans_pending", "Those that are under way.", lambda: len(accounts.loans))
     watch_gauge("credits_held", "Credits that this worker holds.", lambda: accounts.held)
     watch_counter(
         "credits_returned",

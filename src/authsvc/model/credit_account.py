@@ -95,13 +95,13 @@ class CreditAccount:
 class CreditLoan:
     """What to borrow from one account for some verifications. It grows while it waits to be sent."""
 
-    def __init__(self, account: CreditAccount, cost: int) -> None:
+    def __init__(self, account: CreditAccount, *costs: int) -> None:
         self.account = account
-        self._costs = [cost]
+        self._costs = [*costs]
         self.is_sent = False
 
     def add(self, cost: int) -> None:
-        """Borrow for another verification, too, if there is enough for both."""
+        """Borrow for another verification, too, if there is enough for it."""
         self._costs.append(cost)
 
     def need(self) -> tuple[int, list[int]]:

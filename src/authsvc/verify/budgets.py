@@ -25,14 +25,13 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from authsvc.model.budget import Budget
-from authsvc.model.errors import Overloaded, RetryableError
+from authsvc.model.errors import RetryableError
 from authsvc.model.loan import Lent, Loan, Need
 from authsvc.model.rate_limit import RateLimit, RateLimits
+from authsvc.verify.loans_under_way import MAX_PER_OWNER, LoansUnderWay
 
 # After how many seconds units that were not used are given back, and how old an answer to `cost` 0 may be.
 _MAX_AGE_SECONDS = 1.0
-# How many borrows may be under way for the keys of one owner.
-_MAX_PER_OWNER = 250
 # No name of an owner or key has a space.
 _OF_OWNER = "owner "
 
@@ -55,18 +54,17 @@ class Budgets:
     """The budgets that this worker knows, for verifications."""
 
     def __init__(
-        self, store: BudgetStore, stopwatch: Callable[[], float], *, max_per_owner: int = _MAX_PER_OWNER
+        self, store: BudgetStore, stopwatch: Callable[[], float], *, max_per_owner: int = MAX_PER_OWNER
     ) -> None:
         self._store = store
         self._stopwatch = stopwatch
-        self._max_per_owner = max_per_owner
         self._known: WeakValueDictionary[tuple[str, RateLimit], Budget] = WeakValueDictionary()
         # Those of which units are held, even if no credential in memory refers to them.
         self._holding: set[Budget] = set()
-        self._loans: dict[RateLimits, tuple[Loan, asyncio.Task[None]]] = {}
-        self._per_owner: Counter[str] = Counter()
-        #: The number of loans, by their outcome.
-        self.loans = {"granted": 0, "refused": 0, "failed": 0}
+        #: Those that are under way, and how those before have ended.
+        self.loans: LoansUnderWay[RateLimits, Loan] = LoansUnderWay(
+            self._carry_out, of="rate limits", reason="RATE_LIMIT_QUEUE_FULL", max_per_owner=max_per_owner
+        )
         #: Units that were given back, or that could not be, so that they are back later.
         self.given_back, self.lost = 0, 0
 
@@ -115,16 +113,13 @@ class Budgets:
         With a cost of 0, only learn how much is left. `beyond_held` if what is held is for others. Raises
         RetryableError when the database cannot answer, or too many wait.
         """
-        known = self._loans.get(limits)
-        if known is None:
-            loan = Loan(self.of(limits), cost)
-            task = self._begin(limits, loan)
-        else:
-            loan, task = known
-            if not loan.is_sent:
-                loan.add(cost)
+        loan = self.loans.find(limits)
+        if loan is None:
+            loan = self.loans.begin(limits, limits.owner_id, Loan(self.of(limits), cost))
+        elif not loan.is_sent:
+            loan.add(cost)
         loan.goes_beyond_held = loan.goes_beyond_held or beyond_held
-        await asyncio.shield(task)
+        await self.loans.end(limits)
 
     async def prepare(self, wanted: Sequence[tuple[RateLimits, int]]) -> bool:
         """Borrow for many verifications, so that they can be judged at one instant, as far as possible.
@@ -175,11 +170,6 @@ class Budgets:
         """How many units this worker holds."""
         return sum(budget.held for budget in self._holding)
 
-    @property
-    def borrowing(self) -> int:
-        """How many loans are under way."""
-        return len(self._loans)
-
     def _is_stale(self, budgets: Sequence[Budget]) -> bool:
         since = self._stopwatch() - _MAX_AGE_SECONDS
         return any(budget.asked_time < since for budget in budgets)
@@ -190,31 +180,7 @@ class Budgets:
             budget = self._known[subject, limit] = Budget(subject, limit, of_owner=of_owner)
         return budget
 
-    def _begin(self, limits: RateLimits, loan: Loan) -> asyncio.Task[None]:
-        if self._per_owner[limits.owner_id] >= self._max_per_owner:
-            raise Overloaded(
-                "too many keys with rate limits are being verified for this owner; retry after the delay in "
-                "RetryInfo",
-                reason="RATE_LIMIT_QUEUE_FULL",
-                retry_after=0.5,
-            )
-        # Counted until the loan ends, which may be after all who wait have gone.
-        self._per_owner[limits.owner_id] += 1
-        task = asyncio.create_task(self._carry_out(loan))
-        self._loans[limits] = loan, task
-        task.add_done_callback(lambda task: self._ended(limits, task))
-        return task
-
-    def _ended(self, limits: RateLimits, task: asyncio.Task[None]) -> None:
-        del self._loans[limits]
-        self._per_owner[limits.owner_id] -= 1
-        if not self._per_owner[limits.owner_id]:
-            del self._per_owner[limits.owner_id]
-        # Retrieve the error in case every caller has gone; those that wait see it anyway.
-        if task.cancelled() or task.exception():
-            self.loans["failed"] += 1
-
-    async def _carry_out(self, loan: Loan) -> None:
+    async def _carry_out(self, loan: Loan) -> bool:
         needs, answers, asked_time = await self._store.borrow(loan)
         is_granted = True
         for (budget, least, _), (units, used) in zip(needs, answers, strict=True):
@@ -225,7 +191,7 @@ class Budgets:
             elif least:
                 is_granted = False
                 budget.refused(least, asked_time)
-        self.loans["granted" if is_granted else "refused"] += 1
+        return is_granted
 
 
 def _lacks(budget: Budget, demand: int, now: float) -> bool:

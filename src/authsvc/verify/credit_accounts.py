@@ -16,20 +16,18 @@ holds when it dies, and what cannot be given back, is lost to the key.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 from authsvc.model.credit_account import CreditAccount, CreditLoan
-from authsvc.model.errors import Overloaded, RetryableError
+from authsvc.model.errors import RetryableError
 from authsvc.model.rate_limit import RateLimits
+from authsvc.verify.loans_under_way import MAX_PER_OWNER, LoansUnderWay
 
 # After how many seconds credits that were not used are given back, and how old an answer to `cost` 0 may be.
 _MAX_AGE_SECONDS = 1.0
-# How many borrows may be under way for the keys of one owner.
-_MAX_PER_OWNER = 250
 
 
 class CreditStore(Protocol):
@@ -49,18 +47,17 @@ class CreditAccounts:
     """The accounts that this worker knows, for verifications of keys that have one."""
 
     def __init__(
-        self, store: CreditStore, stopwatch: Callable[[], float], *, max_per_owner: int = _MAX_PER_OWNER
+        self, store: CreditStore, stopwatch: Callable[[], float], *, max_per_owner: int = MAX_PER_OWNER
     ) -> None:
         self._store = store
         self._stopwatch = stopwatch
-        self._max_per_owner = max_per_owner
         self._known: WeakValueDictionary[str, CreditAccount] = WeakValueDictionary()
         # Those of which credits are held, even if no credential in memory refers to them.
         self._holding: set[CreditAccount] = set()
-        self._loans: dict[CreditAccount, tuple[CreditLoan, asyncio.Task[None]]] = {}
-        self._per_owner: Counter[str] = Counter()
-        #: The number of loans, by their outcome.
-        self.loans = {"granted": 0, "refused": 0, "failed": 0}
+        #: Those that are under way, and how those before have ended.
+        self.loans: LoansUnderWay[CreditAccount, CreditLoan] = LoansUnderWay(
+            self._carry_out, of="credits", reason="CREDIT_QUEUE_FULL", max_per_owner=max_per_owner
+        )
         #: Credits that were given back, or that could not be.
         self.given_back, self.lost = 0, 0
 
@@ -97,17 +94,13 @@ class CreditAccounts:
         or too many wait.
         """
         account = self.of(limits)
-        known = self._loans.get(account)
-        if known is None:
-            loan = CreditLoan(account, costs[0])
-            task = self._begin(limits.owner_id, loan)
-            costs = costs[1:]
-        else:
-            loan, task = known
+        loan = self.loans.find(account)
+        if loan is None:
+            loan = self.loans.begin(account, limits.owner_id, CreditLoan(account))
         if not loan.is_sent:
             for cost in costs:
                 loan.add(cost)
-        await asyncio.shield(task)
+        await self.loans.end(account)
 
     async def prepare(self, wanted: Sequence[tuple[RateLimits, int]]) -> bool:
         """Borrow for many verifications, so that they can be judged at one instant, as far as possible.
@@ -132,7 +125,7 @@ class CreditAccounts:
             account
             for account in self._holding
             # What is held counts in a loan that is under way.
-            if account.borrow_time <= latest and (everything or account not in self._loans)
+            if account.borrow_time <= latest and (everything or account not in self.loans)
         ]
         self._holding.difference_update(old)
         unused = [(account.account_id, account.epoch, account.held) for account in old if account.held]
@@ -154,11 +147,6 @@ class CreditAccounts:
         """How many credits this worker holds."""
         return sum(account.held for account in self._holding)
 
-    @property
-    def borrowing(self) -> int:
-        """How many loans are under way."""
-        return len(self._loans)
-
     def _lacks(self, limits: RateLimits, costs: Sequence[int]) -> bool:
         """Return whether less is held than is needed, and there may be more; or if that is asked."""
         if 0 in costs and self.wait(limits, 0) is None:
@@ -166,32 +154,8 @@ class CreditAccounts:
         held = self.of(limits).held
         return held < sum(costs) and self.wait(limits, held + 1) is None
 
-    def _begin(self, owner_id: str, loan: CreditLoan) -> asyncio.Task[None]:
-        if self._per_owner[owner_id] >= self._max_per_owner:
-            raise Overloaded(
-                "too many keys with credits are being verified for this owner; retry after the delay in "
-                "RetryInfo",
-                reason="CREDIT_QUEUE_FULL",
-                retry_after=0.5,
-            )
-        # Counted until the loan ends, which may be after all who wait have gone.
-        self._per_owner[owner_id] += 1
-        task = asyncio.create_task(self._carry_out(loan))
-        self._loans[loan.account] = loan, task
-        task.add_done_callback(lambda task: self._ended(owner_id, loan, task))
-        return task
-
-    def _ended(self, owner_id: str, loan: CreditLoan, task: asyncio.Task[None]) -> None:
-        del self._loans[loan.account]
-        self._per_owner[owner_id] -= 1
-        if not self._per_owner[owner_id]:
-            del self._per_owner[owner_id]
-        # Retrieve the error in case every caller has gone; those that wait see it anyway.
-        if task.cancelled() or task.exception():
-            self.loans["failed"] += 1
-
-    async def _carry_out(self, loan: CreditLoan) -> None:
+    async def _carry_out(self, loan: CreditLoan) -> bool:
         is_granted = await self._store.borrow(loan)
         if loan.account.held:
             self._holding.add(loan.account)
-        self.loans["granted" if is_granted else "refused"] += 1
+        return is_granted
