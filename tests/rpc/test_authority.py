@@ -17,7 +17,7 @@ from google.protobuf.duration_pb2 import Duration
 from tests.certificates import replace
 from tests.conftest import Client, Clock, Service, database_clock, eventually
 from tests.rpc.refusal import refused
-from tests.rpc.test_access_table import METHODS, ROWS, Target, delivery_of, disabled_key, scope_of
+from tests.rpc.test_access_table import METHODS, ROWS, Target, delivery_of, disabled_key, scope_of, spent_key
 from tests.rpc.test_authentication import Door, door
 from tests.rpc.test_policies import set_policy
 from tests.rpc.test_rotate import rotate
@@ -150,6 +150,7 @@ async def target_of(service: Service, admin: Client, owner_id: str) -> Target:
         session.session_token,
         "",  # No change is about a token.
         *(await delivery_of(service, owner_id, admin)),
+        spent_key_id=await spent_key(admin, owner_id),
     )
 
 
