@@ -979,7 +979,7 @@ class RefundCreditsRequest(_message.Message):
     """How many credits to give back, 1 to 1,000,000,000,000."""
     refund_id: _builtins.str
     """What the refund is for, in the words of the client: 1 to 64 characters of
-    `A-Z a-z 0-9 . _ : -`, for instance the id of the request that has failed. It is
+    `A-Z a-z 0-9 . _ -`, for instance the id of the request that has failed. It is
     remembered for 30 days. A call that repeats it changes nothing; with another
     `amount` it is refused: ALREADY_EXISTS, reason REFUND_REPEATED.
     """
