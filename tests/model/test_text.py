@@ -5,7 +5,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich._emoji_codes import EMOJI
 
@@ -207,6 +207,7 @@ def test_what_was_cleaned_is_fit_to_be_shown(text: str, form: Form) -> None:
 
 
 @pytest.mark.slow
+@settings(max_examples=25)
 @given(st.text(st.sampled_from("\u200e\u05d0\U000e0067\U0001f3f4"), min_size=1, max_size=4))
 def test_long_texts_take_no_longer_for_each_character(piece: str) -> None:
     """A text that is far too long is checked in one step."""

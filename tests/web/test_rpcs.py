@@ -101,6 +101,8 @@ async def test_the_same_errors(web: Web, media_type: str) -> None:
                     assert details[0] == details[1], method
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_who_may_call(web: Web) -> None:
     """The access table holds over HTTP."""
     service, channel = web.service, web.channel()
