@@ -122,7 +122,7 @@ async def test_three_workers_spend_exactly_what_there_is(three: list[Service], d
 async def test_credits_are_borrowed_in_slices_and_given_back(
     service: Service, budget_time: BudgetTime, stopwatch: MovedStopwatch, database_url: str
 ) -> None:
-    """A hundredth, at most a hundred. What is not used within a second comes back."""
+    """A hundredth, at most a thousand. What is not used within a second comes back."""
     made = await make(service, credits=some(5000))
     before = service.app.credit_accounts.loans.outcomes["granted"]
     assert await counted(service, made.key_string, 50) == {"VALID": 50}
@@ -135,7 +135,7 @@ async def test_credits_are_borrowed_in_slices_and_given_back(
     assert await account(database_url, made.key.key_id) == (4949, 51)
     rich = await make(service, credits=some(1_000_000))
     await verify(service, rich.key_string)
-    assert await account(database_url, rich.key.key_id) == (999_900, 100)
+    assert await account(database_url, rich.key.key_id) == (999_000, 1000)
     # A worker that stops gives back what it holds; one that dies cannot.
     await service.app.credit_accounts.give_back(everything=True)
     assert await account(database_url, rich.key.key_id) == (999_999, 1)

@@ -40,7 +40,7 @@ class FakeCreditStore:
         possible = max([total for total in accumulate(costs) if total <= held + remaining], default=0)
         lent = max(0, possible - held)
         if lent and possible == sum(costs):
-            lent = max(lent, min(100, remaining // 100))
+            lent = max(lent, min(1000, remaining // 100))
         self.remaining[name] = remaining - lent
         loan.account.learn(
             epoch=1,

@@ -450,7 +450,7 @@ class Credits(_message.Message):
     REFILL_FIELD_NUMBER: _builtins.int
     remaining: _builtins.int
     """How many credits remain, 0 to 1,000,000,000,000. Those that a worker has borrowed and
-    not used yet are not counted: up to a hundredth, and 100 at most, for each worker, for
+    not used yet are not counted: up to a hundredth, and 1000 at most, for each worker, for
     two seconds at most. In a request: what remains from now on. If unset, a key that has
     credits keeps what remains, and a key without credits starts with the `amount` of the
     refill, which is required then.

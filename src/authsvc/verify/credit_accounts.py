@@ -2,7 +2,7 @@
 
 Mechanism: a verification takes its cost from what this worker has borrowed, without an await. When that is
 not enough, the worker borrows from the account of the key, a row of the database, and the key is judged
-again. Of 200 credits or more, it borrows a hundredth in advance, at most 100, and gives back what is left
+again. Of 200 credits or more, it borrows a hundredth in advance, at most 1000, and gives back what is left
 after a second. Of fewer, it borrows only what is needed now.
 
 Bound: what was borrowed counts as spent, durably, before it is used. So all workers of all replicas together

@@ -93,7 +93,7 @@ CREATE FUNCTION authsvc.shown_credits(remaining bigint, refill_amount bigint, re
 -- Lends credits of accounts, which are given in the order of their ids, so that no two callers wait for each other. Refills them first if
 -- that is due. `costs` are those of verifications, the smallest of each account first, and `places` says of which account. Lends what is
 -- missing for as many of them as there is enough for. If that is all of them, a worker gets a hundredth of what remains in advance, and a
--- hundred at most, unless `exactly`. What was lent stays lent: the commit waits for the disk and the standby. It does not if nothing has
+-- thousand at most, unless `exactly`. What was lent stays lent: the commit waits for the disk and the standby. It does not if nothing has
 -- changed.
 CREATE FUNCTION authsvc.borrow_credits(
     accounts text[], held bigint[], places integer[], costs bigint[], exactly boolean,
@@ -133,7 +133,7 @@ CREATE FUNCTION authsvc.borrow_credits(
                       FROM unnest(places, costs) AS u (place, cost) WHERE u.place = account.place) AS s;
             units := greatest(0, possible - account.held);
             IF units > 0 AND possible = wanted AND NOT exactly THEN
-                units := greatest(units, least(100, account.remaining / 100));
+                units := greatest(units, least(1000, account.remaining / 100));
             END IF;
             IF units > 0 THEN
                 UPDATE authsvc.credit_accounts a SET remaining = a.remaining - units, spent = a.spent + units
