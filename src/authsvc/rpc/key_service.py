@@ -13,6 +13,7 @@ from authsvc.keys import Keys, Leaks
 from authsvc.keys.importing import Candidate
 from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
+from authsvc.model.client_hints import NO_HINTS
 from authsvc.model.credential import CredentialKind
 from authsvc.model.errors import AuthsvcError
 from authsvc.model.leak import Leak
@@ -292,6 +293,7 @@ def _question(
         request.required_scopes,
         normalized(request.client_ip),
         "" if isinstance(request, pb.VerifyTokenRequest) else request.user_agent,
-        any_of_scopes=request.any_of_scopes,
-        cost=request.cost if request.HasField("cost") else 1,
+        NO_HINTS,  # Names of arguments would take half a microsecond.
+        request.any_of_scopes,
+        request.cost if request.HasField("cost") else 1,
     )
