@@ -1,7 +1,7 @@
 """The networks and programs that uses are counted for."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authsvc.model.key_string import KeyMint
@@ -51,6 +51,7 @@ def test_programs(user_agent: str, program: str) -> None:
     assert program_of(user_agent) == program
 
 
+@example("A 0/:")
 @given(st.text(max_size=80) | st.from_regex(r"[A-Za-z ]{1,60}/[0-9.]{1,9}( .*)?", fullmatch=True))
 def test_a_program_of_a_program_is_the_same(user_agent: str) -> None:
     """So a client may report programs instead of user agents."""

@@ -64,9 +64,10 @@ def program_of(user_agent: str) -> str:
     text = _BLANK.sub(" ", redact(noted(user_agent))).strip()
     agent = UserAgent.read(text)
     found = _of_browser(agent) if agent.is_browser else agent.named()
-    if found is None:
-        word = text.partition(" ")[0].partition("/")[0]
-        found = Product(word, "") if word.isascii() and word.isprintable() else Product("", "")
+    if found is None or not found.version:
+        # Nothing else than a blank tells where the name ends.
+        word = (text if found is None else found.name).partition(" ")[0].partition("/")[0]
+        found = Product(word if word.isascii() and word.isprintable() else "", "")
     name = found.name[:_MAX_NAME_LENGTH].strip()
     if not name or fault(name):
         return ""
