@@ -25,7 +25,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from authsvc.model.budget import Budget
-from authsvc.model.errors import RetryableError
+from authsvc.model.errors import Overloaded, RetryableError
 from authsvc.model.loan import Lent, Loan, Need
 from authsvc.model.rate_limit import RateLimit, RateLimits
 from authsvc.verify.loans_under_way import MAX_PER_OWNER, LoansUnderWay
@@ -63,7 +63,7 @@ class Budgets:
         self._holding: set[Budget] = set()
         #: Those that are under way, and how those before have ended.
         self.loans: LoansUnderWay[RateLimits, Loan] = LoansUnderWay(
-            self._carry_out, of="rate limits", reason="RATE_LIMIT_QUEUE_FULL", max_per_owner=max_per_owner
+            self._carry_out, full=_full, max_per_owner=max_per_owner
         )
         #: Units that were given back, or that could not be, so that they are back later.
         self.given_back, self.lost = 0, 0
@@ -197,3 +197,11 @@ class Budgets:
 def _lacks(budget: Budget, demand: int, now: float) -> bool:
     """Return whether less is held than is needed, and more may be borrowed."""
     return budget.held < demand and not budget.wait(budget.held + 1, now)
+
+
+def _full() -> Overloaded:
+    return Overloaded(
+        "too many keys with rate limits are being verified for this owner; retry after the delay in RetryInfo",
+        reason="RATE_LIMIT_QUEUE_FULL",
+        retry_after=0.5,
+    )

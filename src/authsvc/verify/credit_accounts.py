@@ -22,7 +22,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from authsvc.model.credit_account import CreditAccount, CreditLoan
-from authsvc.model.errors import RetryableError
+from authsvc.model.errors import Overloaded, RetryableError
 from authsvc.model.rate_limit import RateLimits
 from authsvc.verify.loans_under_way import MAX_PER_OWNER, LoansUnderWay
 
@@ -56,7 +56,7 @@ class CreditAccounts:
         self._holding: set[CreditAccount] = set()
         #: Those that are under way, and how those before have ended.
         self.loans: LoansUnderWay[CreditAccount, CreditLoan] = LoansUnderWay(
-            self._carry_out, of="credits", reason="CREDIT_QUEUE_FULL", max_per_owner=max_per_owner
+            self._carry_out, full=_full, max_per_owner=max_per_owner
         )
         #: Credits that were given back, or that could not be.
         self.given_back, self.lost = 0, 0
@@ -159,3 +159,11 @@ class CreditAccounts:
         if loan.account.held:
             self._holding.add(loan.account)
         return is_granted
+
+
+def _full() -> Overloaded:
+    return Overloaded(
+        "too many keys with credits are being verified for this owner; retry after the delay in RetryInfo",
+        reason="CREDIT_QUEUE_FULL",
+        retry_after=0.5,
+    )

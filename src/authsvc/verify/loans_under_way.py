@@ -23,12 +23,15 @@ class LoansUnderWay(Generic[Subject, AnyLoan]):
     """Carries out loans."""
 
     def __init__(
-        self, carry_out: Callable[[AnyLoan], Awaitable[bool]], *, of: str, reason: str, max_per_owner: int
+        self,
+        carry_out: Callable[[AnyLoan], Awaitable[bool]],
+        *,
+        full: Callable[[], Overloaded],
+        max_per_owner: int,
     ) -> None:
-        """`carry_out` returns whether a loan was granted. `of` and `reason` are for errors."""
+        """`carry_out` returns whether a loan was granted, and `full` the error beyond `max_per_owner`."""
         self._carry_out = carry_out
-        self._of = of
-        self._reason = reason
+        self._full = full
         self._max_per_owner = max_per_owner
         self._loans: dict[Subject, tuple[AnyLoan, asyncio.Task[bool]]] = {}
         self._per_owner: Counter[str] = Counter()
@@ -51,12 +54,7 @@ class LoansUnderWay(Generic[Subject, AnyLoan]):
     def begin(self, subject: Subject, owner_id: str, loan: AnyLoan) -> AnyLoan:
         """Begin a loan for a subject that has none, and return it. Raises Overloaded."""
         if self._per_owner[owner_id] >= self._max_per_owner:
-            raise Overloaded(
-                f"too many keys with {self._of} are being verified for this owner; retry after the delay in "
-                "RetryInfo",
-                reason=self._reason,
-                retry_after=0.5,
-            )
+            raise self._full()
         # Counted until the loan ends, which may be after all who wait have gone.
         self._per_owner[owner_id] += 1
         task = asyncio.ensure_future(self._carry_out(loan))
