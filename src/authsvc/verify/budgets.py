@@ -201,7 +201,8 @@ def _lacks(budget: Budget, demand: int, now: float) -> bool:
 
 def _full() -> Overloaded:
     return Overloaded(
-        "too many keys with rate limits are being verified for this owner; retry after the delay in RetryInfo",
+        "too many keys with rate limits are being verified for this owner; retry after the delay in "
+        "RetryInfo",
         reason="RATE_LIMIT_QUEUE_FULL",
         retry_after=0.5,
     )
