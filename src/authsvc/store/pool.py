@@ -6,8 +6,9 @@ verification, need none. A fifth of the connections is reserved for them.
 
 Bound: `size` connections, `size * 100` callers that wait for one, and as many of each owner that wait for a
 slot. A wait and a statement take at most 5 s. A transaction waits at most 2 s for a lock (`LockWait` has the
-exceptions), so that it releases its slot before callers that wait for the slot give up. Hundreds of changes
-can queue for one lock within 2 s, because each holds it for a few milliseconds.
+exceptions), so that it releases its slot before callers that wait for the slot give up. PostgreSQL detects a
+deadlock in 1 s, and hundreds of changes can queue for one lock within 2 s, because each holds it for a few
+milliseconds.
 
 Failure: Unavailable when the database is out of reach, Overloaded when too many callers wait. A commit is
 never cancelled, neither when its caller goes away nor by a timeout. Cancelling it would end only the wait for
@@ -153,12 +154,7 @@ class Database:
             yield connection
 
     async def commit(
-        self,
-        owner_id: str,
-        statement: str,
-        arguments: Arguments,
-        *,
-        revokes: bool = False,
+        self, owner_id: str, statement: str, arguments: Arguments, *, revokes: bool = False
     ) -> object:
         """Execute one statement, which is a transaction of its own, in a slot of an owner; return its value.
 
@@ -171,7 +167,10 @@ class Database:
             return await uncancelled(checked(connection, lambda: _bounded(connection, execute())))
 
     async def commit_row(self, statement: str, arguments: Arguments) -> "asyncpg.Record | None":
-        """Do the same for a verification, which needs no slot of an owner; return the row."""
+        """Execute one statement as `commit` does, but for a verification, without a slot; return its row.
+
+        Raises Unavailable, also when the outcome is unknown, and Overloaded.
+        """
         async with self.connection() as connection:
             execute = partial(connection.fetchrow, statement, *arguments(), timeout=_NO_TIMEOUT_SECONDS)
             return await uncancelled(checked(connection, lambda: _bounded(connection, execute())))

@@ -464,8 +464,8 @@ class KeyServiceServicer:
 
     def GetRotationStatus(self, request, context):
         """Shows how far a rotation is: who has successfully used the old key since then, and
-        whether the new one was used. For a key that was not rotated and is not the successor of one, fails with
-        FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
+        whether the new one was used. For a key that was not rotated and is not the successor
+        of one, fails with FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -213,8 +213,8 @@ class KeyServiceStub:
     """
     GetRotationStatus: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetRotationStatusRequest, _key_service_pb2.GetRotationStatusResponse]
     """Shows how far a rotation is: who has successfully used the old key since then, and
-    whether the new one was used. For a key that was not rotated and is not the successor of one, fails with
-    FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
+    whether the new one was used. For a key that was not rotated and is not the successor
+    of one, fails with FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
     """
     PreviewAllowedNetworks: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.PreviewAllowedNetworksRequest, _key_service_pb2.PreviewAllowedNetworksResponse]
     """Shows which of the networks that a key, or any key of an owner, was used from would
@@ -421,8 +421,8 @@ class KeyServiceAsyncStub(KeyServiceStub):
     """
     GetRotationStatus: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetRotationStatusRequest, _key_service_pb2.GetRotationStatusResponse]  # type: ignore[assignment]
     """Shows how far a rotation is: who has successfully used the old key since then, and
-    whether the new one was used. For a key that was not rotated and is not the successor of one, fails with
-    FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
+    whether the new one was used. For a key that was not rotated and is not the successor
+    of one, fails with FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
     """
     PreviewAllowedNetworks: _aio.UnaryUnaryMultiCallable[_key_service_pb2.PreviewAllowedNetworksRequest, _key_service_pb2.PreviewAllowedNetworksResponse]  # type: ignore[assignment]
     """Shows which of the networks that a key, or any key of an owner, was used from would
@@ -758,8 +758,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.GetRotationStatusResponse, _abc.Awaitable[_key_service_pb2.GetRotationStatusResponse]]:
         """Shows how far a rotation is: who has successfully used the old key since then, and
-        whether the new one was used. For a key that was not rotated and is not the successor of one, fails with
-        FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
+        whether the new one was used. For a key that was not rotated and is not the successor
+        of one, fails with FAILED_PRECONDITION, reason KEY_NOT_ROTATED.
         """
 
     @_abc_1.abstractmethod
