@@ -20,7 +20,7 @@ run: $(VENV)/run.stamp ## Run the service at 127.0.0.1:50051 with an embedded Po
 test: $(VENV)/dev.stamp ## Run all tests, or some with ARGS='-k verify'
 	@PATH="$(CURDIR)/$(BIN):$(CURDIR)/.tools:$$PATH" $(BIN)/python -m pytest -n auto $(ARGS)
 
-test-quick: $(VENV)/dev.stamp ## Run the tests that together take less than a minute
+test-quick: $(VENV)/dev.stamp ## Run the quick tests, which take four minutes on two cores
 	@PATH="$(CURDIR)/$(BIN):$(CURDIR)/.tools:$$PATH" $(BIN)/python -m pytest -p tests.quick -n auto $(ARGS)
 
 check: $(VENV)/dev.stamp ## Check format, lint, import rules, types, spelling, protos, generated code

@@ -1,4 +1,4 @@
-"""The tests of `make test-quick`, for use during development: they find most errors in less than a minute.
+"""The tests of `make test-quick`, for use during development: they find most errors in four minutes, on two cores.
 
 They are selected by rules, so that no list has to be maintained:
 
