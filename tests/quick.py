@@ -1,6 +1,6 @@
-"""The tests of `make test-quick`, for use during development: they find most errors in four minutes, on two cores.
+"""The tests of `make test-quick`, for use during development: they find most errors.
 
-They are selected by rules, so that no list has to be maintained:
+They take four minutes on two cores. They are selected by rules, so that no list has to be maintained:
 
 - none of e2e and faults, whose tests start the service as a program, or break it;
 - none that start other programs, which their fixtures show, and none that are marked as slow;
