@@ -12,7 +12,7 @@ from tests.faults.model import (
     replica,
     replica_scenarios,
 )
-from tests.faults.model.explore import explore
+from tests.faults.model.explore import explore, reaches
 from tests.faults.model.protocol import Model
 from tests.faults.model.scenarios import AMENDMENTS, BURIALS, FLOORS, LIMITS, MUTANTS, SPARE, any_violation
 
@@ -36,14 +36,14 @@ def test_the_protocol_has_no_violation(scenario: Model) -> None:
 def test_without_a_rule_there_is_a_violation(name: str) -> None:
     """Each mutant answers VALID to a verification that was invoked after OK."""
     mutant = MUTANTS[name]
-    assert explore(mutant.model(name), mutant.violated).trace is not None
+    assert reaches(mutant.model(name), mutant.violated)
 
 
 @pytest.mark.parametrize("name", BURIALS)
 def test_without_a_rule_a_living_key_is_buried(name: str) -> None:
     """The second property can fail: a fill from the old primary's branch is kept, and the key is alive."""
     mutant = BURIALS[name]
-    assert explore(mutant.model(name), mutant.violated).trace is not None
+    assert reaches(mutant.model(name), mutant.violated)
 
 
 @pytest.mark.parametrize("name", SPARE)
@@ -87,14 +87,14 @@ def test_every_call_can_be_answered(scenario: authority.Model) -> None:
     """The locks refuse no call: each call of a scenario is answered OK in some run."""
     for number, plan in enumerate(scenario.plans):
         last = len(scenario.program(plan))
-        assert explore(scenario, lambda state: state.calls[number].place == last).trace is not None, plan.name  # noqa: B023
+        assert reaches(scenario, lambda state: state.calls[number].place == last), plan.name  # noqa: B023
 
 
 @pytest.mark.parametrize("name", authority_scenarios.MUTANTS)
 def test_without_a_part_of_authority_there_is_a_violation(name: str) -> None:
     """Each mutant commits a forbidden change, or reaches a deadlock."""
     mutant = authority_scenarios.MUTANTS[name]
-    assert explore(mutant.model(name), mutant.violated).trace is not None
+    assert reaches(mutant.model(name), mutant.violated)
 
 
 @pytest.mark.parametrize("name", authority_scenarios.SPARE)
@@ -117,7 +117,7 @@ def test_a_replica_has_no_violation(scenario: replica.Model) -> None:
 def test_without_a_rule_of_replicas_there_is_a_violation(name: str) -> None:
     """Each mutant answers VALID after OK."""
     mutant = replica_scenarios.MUTANTS[name]
-    assert explore(mutant.model(name), mutant.violated).trace is not None
+    assert reaches(mutant.model(name), mutant.violated)
 
 
 @pytest.mark.parametrize("name", replica_scenarios.SPARE)
@@ -139,14 +139,14 @@ def test_a_client_has_no_violation(scenario: clients.Model) -> None:
 @pytest.mark.parametrize("scenario", clients_scenarios.FLOORS, ids=lambda scenario: scenario.name)
 def test_a_client_accepts_a_living_key(scenario: clients.Model) -> None:
     """The rules do not keep a client from answering."""
-    assert explore(scenario, clients_scenarios.accepts).trace is not None
+    assert reaches(scenario, clients_scenarios.accepts)
 
 
 @pytest.mark.parametrize("name", clients_scenarios.MUTANTS)
 def test_without_a_rule_of_clients_there_is_a_violation(name: str) -> None:
     """Each mutant answers VALID after OK, or waits for too long."""
     mutant = clients_scenarios.MUTANTS[name]
-    assert explore(mutant.model(name), mutant.violated).trace is not None
+    assert reaches(mutant.model(name), mutant.violated)
 
 
 @pytest.mark.parametrize("name", clients_scenarios.SPARE)
