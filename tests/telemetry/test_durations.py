@@ -4,7 +4,7 @@ import asyncio
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
@@ -13,6 +13,7 @@ from authsvc.telemetry import Metrics
 from authsvc.telemetry.durations import BOUNDS, Durations
 
 
+@settings(max_examples=30)
 @given(st.lists(st.one_of(st.floats(0, 100), st.sampled_from(BOUNDS[:-1])), max_size=50))
 def test_it_counts_as_the_library_does(seconds: list[float]) -> None:
     """The same samples as a histogram of prometheus_client with these bounds, also on a bound."""

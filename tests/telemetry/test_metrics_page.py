@@ -71,7 +71,7 @@ def test_promtool_accepts_the_metrics_of_the_service() -> None:
     if (promtool := shutil.which("promtool")) is None:
         pytest.skip("no promtool: Debian package prometheus")
     metrics = Metrics()
-    metrics.calls_of("VerifyKey")(0.001)
+    metrics.calls_of("VerifyKey", is_verification=True)(0.001)
     metrics.rpc_errors.labels("VerifyKey", "UNAVAILABLE").inc()
     metrics.watch_counter("verdicts", "Verdicts.", lambda: {"VALID": 3}, label="code")
     described_by = {str(number): described(metrics.registry) for number in range(3)}

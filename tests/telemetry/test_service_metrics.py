@@ -13,10 +13,12 @@ def value(service: Service, name: str, **labels: str) -> float:
 
 
 async def test_counters_are_there_before_they_count(service: Service) -> None:
-    """Each method has its errors, its calls and its buckets from the start; each code its verdicts."""
+    """Each method has its errors and calls, each verification its buckets, each code its verdicts."""
     for method in ("VerifyKey", "Check", "VerifySession", "RevokeKey", "BatchVerifyKeys"):
         assert [value(service, "rpc_errors_total", method=method, code=code) for code in _WATCHED] == [0] * 5
         assert value(service, "rpc_seconds_count", method=method) == 0
+        assert value(service, "rpc_seconds_bucket", method=method, le="+Inf") == 0
+    for method in ("VerifyKey", "Check", "VerifySession", "BatchVerifyKeys", "VerifyToken"):
         assert value(service, "rpc_seconds_bucket", method=method, le="0.01") == 0
     for code in VerdictCode:
         assert value(service, "verdicts_total", code=code.value) == 0
@@ -32,7 +34,10 @@ async def test_what_a_key_leaves_in_the_metrics(service: Service) -> None:
         assert (await service.admin.VerifyKey(key_string=made.key_string)).valid
     assert value(service, "cache_fills_total") == fills + 1
     assert value(service, "rpc_seconds_count", method="VerifyKey") == 2
+    bucket = {"method": "RevokeKey", "le": "0.0001"}
+    assert service.app.metrics.registry.get_sample_value("authsvc_rpc_seconds_bucket", bucket) is None
     await service.admin.RevokeKey(key_id=made.key.key_id)
+    assert value(service, "rpc_seconds_bucket", **bucket) == 0
     assert value(service, "barrier_wait_seconds_count", outcome="confirmed") == 1
     assert 0 < value(service, "lease_seconds") <= value(service, "lease_length_seconds") == 30
     assert value(service, "lease_renewal_seconds_count") >= 1

@@ -20,10 +20,12 @@ BOUNDS = (
 class Durations:
     """How many durations were at most each bound, and more than the one before; and their sum."""
 
-    __slots__ = ("_counts", "total")
+    __slots__ = ("_counts", "is_sparse", "total")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_sparse: bool = False) -> None:
+        """`is_sparse`: where there are many of these, buckets are shown from the first duration on only."""
         self._counts = [0] * len(BOUNDS)
+        self.is_sparse = is_sparse
         #: The sum, in seconds.
         self.total = 0.0
 

@@ -1,4 +1,4 @@
-"""The side of a worker, or of the notifier: answers the admin listener whether it is ready, and with metrics.
+"""The side of a worker, the notifier or the follower: answers whether it is ready, and with metrics.
 
 Mechanism: the process connects when it serves, and says its name and since when it does. The name of a worker
 is the number of its slot. A question is a line; an answer is a line of JSON. The event loop answers, so a
@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 
 #: The questions: why it is not ready, and the same with its metrics.
 READINESS, METRICS = "readiness", "metrics"
-#: The name of the notifier.
-NOTIFIER = "notifier"
+#: The names of the notifier and of the follower.
+NOTIFIER, FOLLOWER = "notifier", "follower"
 _RECONNECT_SECONDS = 0.1
 
 
