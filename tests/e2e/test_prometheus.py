@@ -8,14 +8,16 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 
+from authsvc.process.devpg import DevPostgres
 from tests.alerts.dashboard import dashboard, queries_of, rules_of, selectors
 from tests.conftest import Client
 from tests.e2e.process import free_port
@@ -126,42 +128,64 @@ async def loaded(on: Pack) -> AsyncIterator[None]:
         await calling
 
 
-async def _ready(prometheus: Prometheus, times: int) -> None:
+async def _until(holds: Callable[[], bool]) -> None:
+    """Wait for a condition about what Prometheus has."""
     deadline = time.monotonic() + 120
     while True:
         try:
-            if await asyncio.to_thread(prometheus.has_scraped, times):
+            if await asyncio.to_thread(holds):
                 return
         except OSError:
             pass  # It does not listen yet.
-        assert time.monotonic() < deadline, "Prometheus has not scraped or not evaluated"
+        assert time.monotonic() < deadline, "waited in vain"
         await asyncio.sleep(0.1)
 
 
-async def test_every_query_has_series(directory: Path, database_url: str, checkout: Path) -> None:
-    """Of each panel, and each selector of each rule; every rule can be evaluated, and no alert fires."""
+async def _cut_off(postgres: DevPostgres, database: str) -> None:
+    """Close all connections to a database, and allow no new ones."""
+    connection = await asyncpg.connect(postgres.url_for("postgres"))
+    try:
+        await connection.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database
+        )
+    finally:
+        await connection.close()
+
+
+async def _check_queries(scraping: Prometheus, checkout: Path) -> None:
+    """Check that each panel and each selector of each rule has series."""
+    asked = list(queries_of(dashboard(checkout)))
+    empty = [
+        (title, query)
+        for title, query in asked
+        if title not in _EMPTY_PANELS and not await asyncio.to_thread(scraping.values, query)
+    ]
+    assert empty == []
+    wanted = {one for rule in rules_of(checkout) for one in selectors(rule["expr"])}
+    wanted |= {one for _, query in asked for one in selectors(query)}
+    lacking = {
+        one
+        for one in wanted
+        if one.partition("{")[0] not in _EMPTY and not await asyncio.to_thread(scraping.values, one)
+    }
+    assert lacking == set()
+
+
+async def test_queries_have_series_and_an_alert_fires(
+    directory: Path, database_url: str, postgres: DevPostgres, checkout: Path
+) -> None:
+    """Under load none fires; when the database is cut off, one tells so before the leases end."""
     admin_listen = f"127.0.0.1:{free_port()}"
     settings: dict[str, Any] = {name: f"127.0.0.1:{free_port()}" for name in ("http_listen", "web_listen")}
     rules = checkout / "deploy/prometheus/rules.yaml"
-    async with pack(directory, database_url, admin_listen=admin_listen, **settings) as on:
+    async with pack(directory, database_url, admin_listen=admin_listen, lease="15s", **settings) as on:
         with prometheus(directory, rules, admin_listen) as scraping:
             async with loaded(on):
-                await _ready(scraping, 3)
-                asked = list(queries_of(dashboard(checkout)))
-                empty = [
-                    (title, query)
-                    for title, query in asked
-                    if title not in _EMPTY_PANELS and not await asyncio.to_thread(scraping.values, query)
-                ]
-                assert empty == []
-                wanted = {one for rule in rules_of(checkout) for one in selectors(rule["expr"])}
-                wanted |= {one for _, query in asked for one in selectors(query)}
-                lacking = {
-                    one
-                    for one in wanted
-                    if one.partition("{")[0] not in _EMPTY
-                    and not await asyncio.to_thread(scraping.values, one)
-                }
-                assert lacking == set()
-                alerts = await asyncio.to_thread(scraping.get, "alerts")
-                assert [each["labels"] for each in alerts["alerts"] if each["state"] == "firing"] == []
+                await _until(lambda: scraping.has_scraped(3))
+                await _check_queries(scraping, checkout)
+            alerts = await asyncio.to_thread(scraping.get, "alerts")
+            assert [each["labels"] for each in alerts["alerts"] if each["state"] == "firing"] == []
+            await _cut_off(postgres, database_url.rpartition("/")[2])
+            fired = 'max_over_time(ALERTS{alertname="AuthsvcLeaseLow", alertstate="firing"}[5m])'
+            await _until(lambda: len(scraping.values(fired)) == 2)  # of both workers
