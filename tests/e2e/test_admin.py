@@ -81,8 +81,8 @@ async def test_a_worker_that_hangs_or_dies_holds_up_no_page(directory: Path, dat
         status, told = on.server.admin("/readyz")
         assert (status, told.count("not ready: it does not answer within 0.5 s")) == (200, 1)
         up = [line for line in on.server.admin("/metrics")[1].splitlines() if line.startswith("authsvc_up{")]
-        # Of both workers and the notifier.
-        assert sorted(line.split()[1] for line in up) == ["0.0", "1.0", "1.0"]
+        # Of both workers, the notifier and the follower.
+        assert sorted(line.split()[1] for line in up) == ["0.0", "1.0", "1.0", "1.0"]
         os.kill(frozen, signal.SIGCONT)
         await asyncio.to_thread(until, lambda: ready(on.server))
         os.kill(frozen, signal.SIGKILL)

@@ -19,6 +19,7 @@ from authsvc.gateway.routes import read_routes
 from authsvc.model.caller import BOOTSTRAP
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.credential import Credential
+from authsvc.model.errors import Unavailable
 from authsvc.model.verdict import NOT_FOUND, Verdict, decide
 from authsvc.verify.verifier import Question
 from tests.conftest import Clock
@@ -114,6 +115,27 @@ async def test_cookies_are_judged_at_one_instant(revoked: Credential | None, sta
     answer = await access.decide(BOOTSTRAP, asked)
     assert (answer.status if isinstance(answer, Denied) else 200) == status
     assert verifier.asked == [GOOD, OTHER]
+
+
+class _Gone:
+    """A verifier whose database is out of reach."""
+
+    def recall(self, question: Question, presented: str) -> Verdict | None:
+        raise Unavailable("gone", reason="DATABASE_UNAVAILABLE", retry_after=1)
+
+    async def verify(self, question: Question, presented: str) -> Verdict:
+        raise Unavailable("gone", reason="DATABASE_UNAVAILABLE", retry_after=1)
+
+
+async def test_what_cannot_be_decided_is_counted() -> None:
+    """Besides its reason, so that an alert needs no list of reasons; a refusal is no such answer."""
+    access = Access(cast("Any", _Gone()), CredentialSources(("bearer",)))
+    for headers in ({}, {"authorization": f"Bearer {GOOD}"}):
+        asked = GatewayRequest("GET", "/", headers)
+        await access.decide(BOOTSTRAP, asked)
+        access.recall(BOOTSTRAP, asked)
+    assert (access.undecided, access.counts["DATABASE_UNAVAILABLE"]) == (2, 2)
+    assert access.counts["CREDENTIAL_MISSING"] == 2
 
 
 @settings(max_examples=500)

@@ -145,6 +145,9 @@ async def test_calls_in_flight_are_bounded(
             waiting = [group.create_task(once_let_in(each)) for each in cold]
             for _ in cold:
                 await arrived.acquire()
+            in_flight = service.app.metrics.registry.get_sample_value
+            assert in_flight("authsvc_calls_in_flight", {"kind": "verification"}) == 4
+            assert in_flight("authsvc_calls_in_flight_limit") == 4
             refused = metric(service, "in_flight")
             answer = await check(service, own, *bearer(text))
             assert (answer.status, reason(answer)) == (503, "IN_FLIGHT_LIMIT")

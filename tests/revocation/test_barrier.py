@@ -64,6 +64,11 @@ async def code(service: Service, key_string: str, *scopes: str) -> str:
     return resources_pb2.VerdictCode.Name(answer.code).removeprefix("VERDICT_CODE_")
 
 
+def ended(service: Service) -> dict[str, int]:
+    """Return how many changes have waited, by how it ended, as the metrics have it."""
+    return {outcome: waits.counts[-1] for outcome, waits in service.app.barrier.waits.items()}
+
+
 @pytest.mark.parametrize("change", ["revoke", "schedule", "update", "rotate", "batch", "owner", "delete"])
 async def test_every_worker_knows(database_url: str, change: str) -> None:  # rules 14, 15, 16, 18, 30
     """A change by one worker is applied by another one as soon as it is answered."""
@@ -132,6 +137,8 @@ async def test_it_waits_for_who_has_not_confirmed(database_url: str, database: D
         started = boottime()
         await service.admin.RevokeKey(key_id=made.key.key_id)
         assert boottime() - started >= certainly_over(0.6)
+        assert ended(service) == {"confirmed": 0, "lease_over": 1, "unconfirmed": 0}
+        assert service.app.barrier.waits["lease_over"].total >= certainly_over(0.6)
         async with database.connection() as connection:
             assert (
                 await connection.fetchval("SELECT applied FROM authsvc.workers WHERE worker_id = $1", slow)
@@ -148,9 +155,12 @@ async def test_a_worker_that_left_is_not_waited_for(database_url: str, database:
         while await code(service, made.key_string) == "VALID":
             pass
         assert not revoking.done()
+        assert service.app.barrier.waiting == 1
         async with database.connection() as connection:
             await connection.execute("DELETE FROM authsvc.workers WHERE worker_id = $1", gone)
         assert (await revoking).state == resources_pb2.KEY_STATE_REVOKED
+        assert service.app.barrier.waiting == 0
+        assert ended(service) == {"confirmed": 1, "lease_over": 0, "unconfirmed": 0}
 
 
 async def test_a_deadline_before_all_have_confirmed(
@@ -165,6 +175,7 @@ async def test_a_deadline_before_all_have_confirmed(
                 await patience.ends(service.admin.RevokeKey(key_id=made.key.key_id, timeout=BRIEFLY))
             assert f"{said}, 1 worker unconfirmed" in refusal.message
             assert refusal.info.metadata["workers"] == gone
+        assert ended(service) == {"confirmed": 0, "lease_over": 0, "unconfirmed": 2}
         assert await code(service, made.key_string) == "REVOKED"
         async with database.connection() as connection:
             await connection.execute("DELETE FROM authsvc.workers")

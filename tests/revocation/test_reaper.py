@@ -97,6 +97,29 @@ async def test_who_comes_late_does_not_count_what_it_did_not_see(database: Datab
     assert len(await registered(database)) == 1
 
 
+async def test_it_sees_how_far_the_last_one_is_behind(database: Database) -> None:
+    """Since when a registration has had a change to apply; nothing when all have applied everything."""
+    reaper = Reaper(database)
+    worker = await register(database)
+    async with database.connection() as connection:
+        await connection.execute("UPDATE authsvc.workers SET register_time = now() - interval '1 hour'")
+    async with database.transaction(
+        last=partial(publication, NewEntry(key_prefixes=["eg_live_000000000000"]))
+    ):
+        pass
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE authsvc.feed SET publish_time = now() - interval '1 minute' WHERE seq = 1"
+        )
+        await connection.execute("UPDATE authsvc.workers SET applied = 0")
+    await reaper.look()
+    assert 60 <= reaper.lag < 3600
+    async with database.connection() as connection:
+        await connection.execute("UPDATE authsvc.workers SET applied = 1 WHERE worker_id = $1", worker)
+    await reaper.look()
+    assert (reaper.registered, reaper.lag) == (1, 0.0)
+
+
 async def test_a_worker_reaped_in_error_comes_back(database_url: str, database: Database) -> None:
     """It notices this at its next renewal, drops its memory, and registers again."""
     async with serving(database_url, None, lease=5) as service:

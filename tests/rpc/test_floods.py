@@ -156,7 +156,7 @@ async def test_a_lock_that_is_held_is_told_as_such(
     service: Service, paused: "asyncpg.Connection[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error says that nothing was done and when to retry, and does not blame the database."""
-    monkeypatch.setattr("authsvc.store.pool._LOCK_TIMEOUT_MS", 20)
+    monkeypatch.setattr("authsvc.store.lock_wait._LOCK_TIMEOUT_MS", 20)
     made = await make(service)
     await paused.execute("SELECT FROM authsvc.keys WHERE key_id = $1 FOR UPDATE", made.key.key_id)
     with refused(grpc.StatusCode.UNAVAILABLE, "LOCK_TIMEOUT") as refusal:

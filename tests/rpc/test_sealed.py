@@ -161,7 +161,7 @@ async def test_sealing_is_bounded(service: Service) -> None:
     assert len({recipient.open(each.sealed_key_string) for each in made}) == 32
     assert hasher.pending == 0
     with Job() as job:
-        waiting = [asyncio.create_task(hasher.run(job)) for _ in range(hasher._queue_limit)]
+        waiting = [asyncio.create_task(hasher.run(job)) for _ in range(hasher.queue_limit)]
         await job.started()
         with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "HASHER_QUEUE_FULL"):
             await make(service, seal_to=recipient.public)

@@ -31,8 +31,8 @@ async def test_nobody_waits_for_the_locks_of_another_owner(
     service: Service, database_url: str, monkeypatch: pytest.MonkeyPatch, held: str
 ) -> None:
     """A session that has to wait for a lock is created later, and does not delay the others."""
-    monkeypatch.setattr("authsvc.store.pool._LOCK_TIMEOUT_MS", 600_000)
-    monkeypatch.setattr("authsvc.store.pool._SHORT_LOCK_TIMEOUT_MS", 20)
+    monkeypatch.setattr("authsvc.store.lock_wait._LOCK_TIMEOUT_MS", 600_000)
+    monkeypatch.setattr("authsvc.store.lock_wait._SHORT_LOCK_TIMEOUT_MS", 20)
     slow, quick = [await opener(service, owner_id) for owner_id in ("slow", "quick")]
 
     def opening(caller: Caller) -> "asyncio.Task[object]":

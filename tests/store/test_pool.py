@@ -11,6 +11,7 @@ from authsvc.model.caller import PLATFORM_OWNER
 from authsvc.model.errors import Overloaded, Unavailable
 from authsvc.store.driver_errors import translate_errors
 from authsvc.store.pool import Database
+from tests.conftest import eventually
 from tests.faults.proxy import Proxy
 
 # The statements by which a transaction waits for a lock, and the number that do.
@@ -92,6 +93,29 @@ async def test_too_many_waiting(database_url: str) -> None:
         assert await asyncio.gather(*waiting) == [1] * 100
 
 
+async def test_waits_for_a_connection_are_measured(database_url: str) -> None:
+    """Each caller once, whether or not it got a connection; and who uses and awaits one now."""
+
+    async def use() -> None:
+        async with database.connection():
+            pass
+
+    async with Database.open(database_url, size=1) as database:
+        assert (database.size, database.connected, database.lent) == (1, 0, 0)
+        async with database.connection():
+            assert (database.connected, database.lent, database.waits.counts[-1]) == (1, 1, 1)
+            waiting = asyncio.ensure_future(use())
+            await eventually(lambda: asyncio.sleep(0, database.waiting), bool)
+            assert database.waits.counts[-1] == 1
+        await waiting
+        assert (database.lent, database.waiting, database.waits.counts[-1]) == (0, 0, 2)
+    async with Database.open("postgresql://nobody@127.0.0.1:1/none") as nowhere:
+        with pytest.raises(Unavailable):
+            async with nowhere.connection():
+                pass
+        assert (nowhere.lent, nowhere.waits.counts[-1]) == (0, 1)
+
+
 async def test_transactions_leave_room(database_url: str) -> None:
     """However many wait for a lock, a single statement, as a verification needs, runs meanwhile."""
     async with Database.open(database_url, size=10) as database:
@@ -118,7 +142,7 @@ async def test_transactions_leave_room(database_url: str) -> None:
 
 async def test_a_lock_that_is_held_for_long(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller that waits for it gets this error, not that the database is unreachable; nothing was done."""
-    monkeypatch.setattr("authsvc.store.pool._LOCK_TIMEOUT_MS", 20)
+    monkeypatch.setattr("authsvc.store.lock_wait._LOCK_TIMEOUT_MS", 20)
     async with Database.open(database_url) as database:
 
         async def change() -> None:
@@ -448,7 +472,7 @@ async def test_a_transaction_whose_client_is_gone_ends(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its locks are released soon: a disconnected client does not block the changes of others."""
-    monkeypatch.setattr("authsvc.store.pool._MAX_IDLE_MS", 100)
+    monkeypatch.setattr("authsvc.store.lock_wait._MAX_IDLE_MS", 100)
     lock = "UPDATE authsvc.feed_head SET seq = seq"
     async with Database.open(database_url) as database:
 

@@ -32,7 +32,7 @@ def registry_of(number: int) -> CollectorRegistry:
 
 def merged(*numbers: int) -> Merged:
     """The families of some workers, as they travel between processes."""
-    told = {str(number): json.loads(json.dumps(described(registry_of(number)))) for number in numbers}
+    told = {str(number): json.loads(json.dumps(list(described(registry_of(number))))) for number in numbers}
     return Merged([GaugeMetricFamily("up", "Up.", value=1)], told)
 
 
@@ -71,7 +71,7 @@ def test_promtool_accepts_the_metrics_of_the_service() -> None:
     if (promtool := shutil.which("promtool")) is None:
         pytest.skip("no promtool: Debian package prometheus")
     metrics = Metrics()
-    metrics.rpc_seconds.of("VerifyKey")(0.001)
+    metrics.calls_of("VerifyKey", is_verification=True)(0.001)
     metrics.rpc_errors.labels("VerifyKey", "UNAVAILABLE").inc()
     metrics.watch_counter("verdicts", "Verdicts.", lambda: {"VALID": 3}, label="code")
     described_by = {str(number): described(metrics.registry) for number in range(3)}

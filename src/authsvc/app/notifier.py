@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import chain, repeat
 from typing import Any
 
 from authsvc.app.background import in_background, run_forever
@@ -75,7 +76,9 @@ class Notifier:
                 _each(_PURGE_SECONDS),
                 "deleting old notifications",
             ),
-            run_forever(self.backlog.look, _each(_BACKLOG_SECONDS), "counting what waits to be sent"),
+            run_forever(
+                self.backlog.look, _at_once_and_each(_BACKLOG_SECONDS), "counting what waits to be sent"
+            ),
             run_forever(
                 partial(self.warnings.work, _each(_WARNINGS_PAUSE_SECONDS)),
                 _each(_WARNINGS_SECONDS),
@@ -174,3 +177,8 @@ async def _until_stopped(sender: WebhookSender) -> None:
 
 def _each(seconds: float) -> Callable[[], Awaitable[None]]:
     return partial(asyncio.sleep, seconds)
+
+
+def _at_once_and_each(seconds: float) -> Callable[[], Awaitable[None]]:
+    pauses = chain((0.0,), repeat(seconds))
+    return lambda: asyncio.sleep(next(pauses))

@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from authsvc.app.database import AT_ONCE, Wait, served_database
 from authsvc.app.defaults import anonymous_caller, default_policy_of
+from authsvc.app.loop_lag import LoopLag
 from authsvc.app.use_cases import UseCases, grace_margin, use_cases_of
 from authsvc.app.verification import Verification, verification_of
 from authsvc.audit.confirmations import Confirmations
@@ -51,6 +52,7 @@ class App(Verification, UseCases):
     purge: Purge
     grace_ends: GraceEnds
     reaper: Reaper
+    loop_lag: LoopLag = field(default_factory=LoopLag)
     catalogue: Catalogue
     locations: Locations
     database: Database

@@ -20,7 +20,7 @@ from authsvc.app.drain import DRAIN_PAUSES, DrainPauses
 from authsvc.app.entrance import bounds_of, entrance_of
 from authsvc.app.flushes import flush_app_at_end
 from authsvc.app.follower import Registration, follower_of, join
-from authsvc.app.gauges import watch, watch_entrance, watch_http
+from authsvc.app.gauges import watch, watch_entrance, watch_http, watch_replicas
 from authsvc.app.parts import App, composed
 from authsvc.app.services import services_of
 from authsvc.app.transport import transport
@@ -111,6 +111,8 @@ async def running(
         AsyncExitStack() as stack,
     ):
         watch(app)
+        if not slot:
+            watch_replicas(app)
         device.warm()  # No caller is to wait for it.
         flush_app_at_end(app, stack)
         app = replace(app, oidc_secrets=secrets)
@@ -192,6 +194,7 @@ async def _work(app: App, settings: Settings, tick: Step | None, slot: int, stac
     activity_tick = tick or each(settings.activity_interval.total_seconds())
     deliveries = app.keys.deliveries
     for work in (
+        app.loop_lag.run(),
         run_forever(app.usage.flush, usage_tick, "writing uses of keys", level=logging.WARNING),
         run_forever(app.activity.flush, activity_tick, "writing last activities", level=logging.WARNING),
         *(() if slot else _reaping(app, settings)),

@@ -22,7 +22,7 @@ from authsvc.verify.lease import certainly_over
 
 @dataclass(frozen=True, kw_only=True)
 class UseCases:
-    """What transports call."""
+    """What transports call, and the barrier that their changes wait at."""
 
     keys: Keys
     leaks: Leaks
@@ -30,6 +30,7 @@ class UseCases:
     policies: Policies
     audit: Audit
     webhooks: Webhooks
+    barrier: Barrier
 
 
 def grace_margin(settings: Settings) -> timedelta:
@@ -95,4 +96,5 @@ def use_cases_of(
         policies=policies,
         audit=Audit(database=database, page_tokens=page_tokens),
         webhooks=webhooks_of(settings, database, authority, page_tokens, clock),
+        barrier=barrier,
     )

@@ -50,6 +50,8 @@ class Verification:
     foreign: ForeignStrings
     hasher: Hasher
     lease: Lease
+    # How long a renewal lets this worker answer from memory, in seconds.
+    lease_length: float
     usage: KeyUseLog
     activity: UsageLog
     refused_addresses: RefusedAddresses
@@ -114,6 +116,7 @@ def verification_of(
     return Verification(
         cache=cache,
         lease=lease,
+        lease_length=settings.lease.total_seconds(),
         holder=holder,
         mint=mint,
         page_tokens=page_tokens,

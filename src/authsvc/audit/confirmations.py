@@ -21,7 +21,8 @@ from authsvc.model.audit_event import Action, AuditEvent
 from authsvc.model.caller import Caller
 from authsvc.store import audit as audit_store
 from authsvc.store.batch_writer import BatchWriter
-from authsvc.store.pool import Database, LockWait
+from authsvc.store.lock_wait import LockWait
+from authsvc.store.pool import Database
 
 MAX_PENDING = 1000
 

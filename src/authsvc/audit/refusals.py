@@ -32,7 +32,8 @@ from authsvc.model.errors import (
 )
 from authsvc.store import audit as audit_store
 from authsvc.store.batch_writer import BatchWriter
-from authsvc.store.pool import Database, LockWait
+from authsvc.store.lock_wait import LockWait
+from authsvc.store.pool import Database
 
 _log = logging.getLogger(__name__)
 

@@ -26,7 +26,8 @@ from authsvc.model.credential import Credential
 from authsvc.store import audit as audit_store
 from authsvc.store import key_uses
 from authsvc.store.batch_writer import BatchWriter
-from authsvc.store.pool import Database, LockWait
+from authsvc.store.lock_wait import LockWait
+from authsvc.store.pool import Database
 
 MAX_KEYS = 1000
 #: How often contacts are told of one key at most.

@@ -34,7 +34,8 @@ class Gate:
 
     def __init__(self, max_in_flight: int = 1_000_000, *, quiet: float = QUIET_SECONDS) -> None:
         """Take how many calls may be in flight; `quiet`: seconds between closing and the last look."""
-        self._max_in_flight = max_in_flight
+        #: How many calls may be in flight.
+        self.max_in_flight = max_in_flight
         self._quiet = quiet
         self._in_flight = 0
         self._slow = 0  # those in flight that are not verifications
@@ -43,11 +44,16 @@ class Gate:
         self._closed = False
         self._empty = asyncio.Event()
 
+    @property
+    def in_flight(self) -> dict[str, int]:
+        """How many calls are in flight, by whether they are verifications."""
+        return {"verification": self._in_flight - self._slow, "other": self._slow}
+
     def check(self, *, slow: bool = False) -> None:
         """Raise what `enter` raises."""
         if self._closed:
             raise Unavailable("the service is stopping; retry", reason="STOPPING", retry_after=1)
-        limit = self._max_in_flight
+        limit = self.max_in_flight
         if self._in_flight >= limit or (slow and self._slow >= limit // 2):
             self.refused += 1
             raise full()

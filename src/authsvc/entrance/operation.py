@@ -38,7 +38,7 @@ class Operation:
         #: Whether it is answered from memory, mostly; everything else may wait long for the database.
         self.is_verification = bool(scopes) and all(scope.endswith(":verify") for scope in scopes)
         #: Takes how long a call took, in seconds.
-        self.observe = metrics.rpc_seconds.of(name)
+        self.observe = metrics.calls_of(name, is_verification=self.is_verification)
         self._errors = metrics.rpc_errors
 
     def check_scopes(self, caller: Caller) -> None:

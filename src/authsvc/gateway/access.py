@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import NamedTuple
 
 from authsvc.gateway import identity
@@ -93,6 +94,8 @@ class Access:
         self._keep_credential = keep_credential
         #: The number of answers, by the reason of the refusal; or ALLOWED, or PUBLIC.
         self.counts: dict[str, int] = {"ALLOWED": 0, "PUBLIC": 0}
+        #: How many of these answers were that nothing can be decided now.
+        self.undecided = 0
 
     @property
     def judges_cookies(self) -> bool:
@@ -124,6 +127,7 @@ class Access:
     def _counted(self, answer: Allowed | Denied) -> Allowed | Denied:
         if isinstance(answer, Denied):
             kind = answer.reason
+            self.undecided += answer.status == HTTPStatus.SERVICE_UNAVAILABLE
         else:
             kind = "PUBLIC" if answer.credential is None else "ALLOWED"
         self.counts[kind] = self.counts.get(kind, 0) + 1
@@ -283,10 +287,7 @@ _DECEPTIVE = Denied(
     "Remove headers that override the method or path, or imitate x-auth- headers with underscores.",
 )
 _TOO_MANY_HEADERS = Denied(
-    403,
-    "HEADERS_TOO_MANY",
-    "Too many headers",
-    f"Send at most {MAX_HEADERS} headers.",
+    403, "HEADERS_TOO_MANY", "Too many headers", f"Send at most {MAX_HEADERS} headers."
 )
 # The proxy is misconfigured: the client cannot mend that, and is not told more.
 FAULT = Denied(

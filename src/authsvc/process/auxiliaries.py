@@ -31,7 +31,9 @@ class Auxiliaries:
         """Return those of a replica with these settings, whose workers are `pids`, and some others."""
         each = []
         if shared.follower is not None:
-            each.append(follower.auxiliary(settings, children, shared.follower, shared.lent, pids))
+            each.append(
+                follower.auxiliary(settings, children, shared.follower, shared.lent, pids, shared.admin)
+            )
         each.append(notifier.auxiliary(settings, children, shared.admin))
         if shared.admin is not None and settings.admin_listen is not None:
             context = partial(listener.listening, settings.admin_listen, shared.admin, settings.workers)

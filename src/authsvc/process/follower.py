@@ -1,6 +1,7 @@
 """The follower of a replica: the process that follows the feed for all workers, which share its registration.
 
-Mechanism: an auxiliary process. Workers connect to a listener that exists before all of them.
+Mechanism: an auxiliary process. Workers connect to a listener that exists before all of them. It answers the
+admin listener, with the metrics of its process.
 
 Bound: it reports that it lives every few seconds. After half a lease without a report it is killed, and its
 successor has the other half to renew the lease. At a stop it follows until its last worker has ended.
@@ -10,17 +11,20 @@ Failure: workers keep their leases and attach to the next follower.
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from uuid import UUID
 
 from authsvc import app
+from authsvc.app.background import in_background
 from authsvc.config.settings import Settings
 from authsvc.net.lent_leases import LentLeases
 from authsvc.net.private_listener import PrivateListener
+from authsvc.process.admin.answers import FOLLOWER, Answers
 from authsvc.process.auxiliary import Auxiliary
 from authsvc.process.child import Report
 from authsvc.process.children import Children
 from authsvc.revocation.predecessors import Predecessors
+from authsvc.telemetry import Metrics
 from authsvc.verify.clock import boottime
 
 # For the workers, beyond their grace, and then for the registration.
@@ -43,6 +47,7 @@ def auxiliary(
     listener: PrivateListener,
     lent: LentLeases,
     pids: Callable[[], Collection[int]],
+    admin: PrivateListener | None,
 ) -> Auxiliary:
     """Return the follower as an auxiliary of a supervisor, whose workers are `pids`."""
     ids: deque[UUID] = deque(maxlen=_MAX_IDS)
@@ -53,7 +58,7 @@ def auxiliary(
 
     def context(report: Report) -> AbstractAsyncContextManager[str]:
         # In the new process, which has what its parent knew at the fork.
-        return following(settings, listener, lent, tuple(ids), pids(), report)
+        return following(settings, listener, lent, tuple(ids), pids(), admin, report)
 
     return Auxiliary(
         children,
@@ -74,6 +79,7 @@ async def following(
     lent: LentLeases,
     predecessors: Collection[UUID],
     pids: Collection[int],
+    admin: PrivateListener | None,
     report: Report,
 ) -> AsyncIterator[str]:
     """Follow the feed while the block runs; report each id that it registers under.
@@ -95,5 +101,8 @@ async def following(
         lent=lent,
         on_register=registered,
     )
-    async with app.following(settings, registration, listener, live):
+    async with app.following(settings, registration, listener, live), AsyncExitStack() as stack:
+        if admin is not None:
+            answers = Answers(FOLLOWER, lambda: "", Metrics().registry)
+            await stack.enter_async_context(in_background(answers.run(admin)))
         yield ""

@@ -27,8 +27,9 @@ from authsvc.model.verdict import VerdictCode, decide
 from authsvc.store import authority as authority_store
 from authsvc.store.authority import Claim
 from authsvc.store.driver_errors import AuthorityOver
+from authsvc.store.lock_wait import LockWait
 from authsvc.store.policies import PolicyStore
-from authsvc.store.pool import Connection, Database, LockWait
+from authsvc.store.pool import Connection, Database
 
 __all__ = ["Authority", "Authorized", "CallerFile", "Claim"]
 

@@ -39,6 +39,7 @@ from authsvc.store import publication as publication_store
 from authsvc.store.pool import Connection, Database
 from authsvc.store.publication import Announced, NewEntry, publication
 from authsvc.store.shared_statement import SharedStatement
+from authsvc.telemetry.durations import Durations
 from authsvc.verify.clock import Stopwatch, boottime
 from authsvc.verify.lease import certainly_over
 
@@ -52,6 +53,8 @@ _MAX_FAILOVER_SECONDS = 30.0
 # Changes that wait share the statements that announce them and that list the workers.
 _MAX_WAITING = 10_000
 _TOO_MANY = "too many changes wait for the workers"
+# How a wait ends: all workers have confirmed; the leases of the others are over; the caller's time is over.
+CONFIRMED, LEASE_OVER, UNCONFIRMED = "confirmed", "lease_over", "unconfirmed"
 
 
 @dataclass(slots=True)
@@ -94,6 +97,9 @@ class Barrier:
         self._hint = hint
         self._note_confirmed = note_confirmed
         self._stopwatch = stopwatch
+        #: How many changes wait now, and for how long changes have waited after the commit, by how it ended.
+        self.waiting = 0
+        self.waits = {outcome: Durations() for outcome in (CONFIRMED, LEASE_OVER, UNCONFIRMED)}
         self._looks = Looks()
         self._announcements = SharedStatement.prompt(
             self._announce_all, max_waiting=_MAX_WAITING, full=_TOO_MANY
@@ -177,6 +183,7 @@ class Barrier:
         behind: dict[UUID, float] | None = None
         holders: int | None = None
         looks, pauses, deadline = 0, self._looks.pauses(), caller.deadline
+        self.waiting += 1
         try:
             async with asyncio.timeout(None if deadline == inf else deadline - self._stopwatch()):
                 place, holders = await self._announce(entry) or (None, None)
@@ -204,16 +211,25 @@ class Barrier:
                 else:
                     self._looks.learn(looks, self._stopwatch() - announced)
         except TimeoutError as error:
-            self._note(caller, holders, committed, behind)
+            self._note(caller, holders, committed, behind, UNCONFIRMED)
             raise _unconfirmed(behind, outcome) from error
-        self._note(caller, holders, committed, behind)
+        finally:
+            self.waiting -= 1
+        self._note(caller, holders, committed, behind, LEASE_OVER if behind else CONFIRMED)
         self._note_confirmed(caller)
 
     def _note(
-        self, caller: Caller, holders: int | None, committed: float, behind: dict[UUID, float] | None
+        self,
+        caller: Caller,
+        holders: int | None,
+        committed: float,
+        behind: dict[UUID, float] | None,
+        ended: str,
     ) -> None:
+        seconds = self._stopwatch() - committed
+        self.waits[ended].observe(seconds)
         if caller.confirmation is not None:
-            caller.confirmation.note(holders, self._stopwatch() - committed, len(behind or ()))
+            caller.confirmation.note(holders, seconds, len(behind or ()))
 
     async def _announce(self, entry: NewEntry) -> Announced | None:
         """Send a hint to all workers; return the place of the entry, None if nobody can tell it now."""

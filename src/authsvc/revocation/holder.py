@@ -17,6 +17,7 @@ from authsvc.model.tag_key import AcceptedTagKeys
 from authsvc.revocation.client_holders import ClientHolders
 from authsvc.revocation.history import History
 from authsvc.revocation.orders import Advance, Apply, Drop, Forget, Grant, Order, Reconnect, Start
+from authsvc.telemetry.durations import Durations
 from authsvc.verify.clock import DatabaseClock
 from authsvc.verify.foreign_strings import ForeignStrings
 from authsvc.verify.lease import Lease
@@ -45,6 +46,8 @@ class Holder:
         self.clients = clients or ClientHolders(lease, clock, seconds=0, limit=0)
         # How often it started with an empty memory.
         self.starts = 0
+        #: How long the database took for the renewals that this holder got its leases by.
+        self.renewals = Durations()
         self._cache = cache
         self._clock = clock
         self._on_tag_keys = on_tag_keys
@@ -95,6 +98,7 @@ class Holder:
             case Grant(until, now, asked, answered):
                 self._clock.set(now, asked, answered)
                 self.lease.renew(until)
+                self.renewals.observe(answered - asked)
             case Drop(reason):
                 self.drop(reason)
             case Reconnect():

@@ -28,12 +28,18 @@ class Reaper:
         self._stopwatch = stopwatch
         # The last beat of each worker, and the instant at which it was first seen.
         self._seen: dict[UUID, tuple[UUID, float]] = {}
+        #: At the last look: how many registrations there were, and for how many seconds one of them had had a
+        #: change to apply, at most.
+        self.registered, self.lag = 0, 0.0
 
     async def look(self) -> None:
         """Look at all registrations once. Raises RetryableError when the database is out of reach."""
-        workers, _, _ = await feed_store.find_workers(self._database)
+        workers, _, read_time = await feed_store.find_workers(self._database)
         # Read after the answer, so that a beat is never taken to be older than it is.
         now = self._stopwatch()
+        self.registered = len(workers)
+        behind = (read_time - each.behind_since for each in workers if each.behind_since is not None)
+        self.lag = max((each.total_seconds() for each in behind), default=0.0)
         seen, self._seen = self._seen, {}
         for worker in workers:
             beat, since = seen.get(worker.worker_id, (worker.beat, now))

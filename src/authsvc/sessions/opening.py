@@ -30,8 +30,9 @@ from authsvc.revocation.authority import Authority, Authorized, Claim
 from authsvc.store import sessions as session_store
 from authsvc.store.authority import share_at_once
 from authsvc.store.driver_errors import LOCK_TIMEOUT
+from authsvc.store.lock_wait import LockWait
 from authsvc.store.policies import PolicyStore
-from authsvc.store.pool import Connection, Database, LockWait
+from authsvc.store.pool import Connection, Database
 from authsvc.store.shared_statement import SharedStatement
 
 _MAX_WAITING_OPENINGS = 1000

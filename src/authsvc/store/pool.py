@@ -18,9 +18,9 @@ caller that was cancelled meanwhile gets the cancellation, however the commit en
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from enum import Enum
 from functools import partial
 from typing import Any, Self, TypeAlias, TypeVar
 
@@ -31,8 +31,10 @@ from asyncpg.pool import PoolConnectionProxy
 from authsvc.model.errors import Overloaded
 from authsvc.store.connect import DirectConnection, connect
 from authsvc.store.driver_errors import RETRYABLE, checked, roll_back, translate_errors
+from authsvc.store.lock_wait import LockWait, bounds
 from authsvc.store.slots import DatabaseSlots, slot
 from authsvc.store.uncancelled import uncancelled
+from authsvc.telemetry.durations import Durations
 
 _log = logging.getLogger(__name__)
 
@@ -49,25 +51,11 @@ _WAITERS_PER_CONNECTION = 100
 # and when another node has become the primary. The last is how often that is looked at.
 _MAX_COMMIT_SECONDS, _MAX_LEFT_COMMIT_SECONDS, _COMMIT_LOOK_SECONDS = 30.0, 5.0, 1.0
 _NO_TIMEOUT_SECONDS = 86_400.0
-# A transaction whose client was cut off ends before callers that wait for its locks give up.
-_MAX_IDLE_MS = 3000
 # R9 requires a new snapshot for each statement, whatever the default of the role is.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 # A cached plan from when a table was empty scans the whole table, until it is analyzed, up to a minute after
 # it has become large. All statements of changes can use an index.
 _BY_INDEX = "SET LOCAL enable_seqscan = off"
-# How long a transaction waits for one lock, by `LockWait`.
-_LOCK_TIMEOUT_MS, _OWNER_LOCK_TIMEOUT_MS, _SHORT_LOCK_TIMEOUT_MS = 2000, 4500, 200
-
-
-class LockWait(Enum):
-    """How long a transaction waits for a lock."""
-
-    USUAL = "usual"
-    #: A change of a whole owner waits longer than the transactions that it waits for.
-    OWNER = "owner"
-    #: Where a wait for the locks of one owner would delay others.
-    SHORT = "short"
 
 
 class Database:
@@ -76,9 +64,10 @@ class Database:
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", size: int) -> None:
         self._pool = pool
         self._max_waiting = size * _WAITERS_PER_CONNECTION
-        self._waiting = 0
-        self._size = size
-        self._lent = 0
+        #: The number of connections that there may be, that are lent, and of callers that wait for one.
+        self.size, self.lent, self.waiting = size, 0, 0
+        #: How long callers have waited for a connection, also in vain.
+        self.waits = Durations()
         self.slots = DatabaseSlots(size, max_waiting=self._max_waiting)
         self.checkouts = 0
 
@@ -116,7 +105,7 @@ class Database:
         """
         with self._queued(), translate_errors():
             connection = await self._acquire()
-        self._lent += 1
+        self.lent += 1
         self.checkouts += 1
         try:
             with translate_errors(connection):
@@ -125,7 +114,7 @@ class Database:
             try:
                 await self._release(connection)
             finally:
-                self._lent -= 1
+                self.lent -= 1
 
     @asynccontextmanager
     async def transaction(
@@ -149,7 +138,7 @@ class Database:
         async with (
             slot(choices, owner_id, max_wait=_MAX_WAIT_SECONDS),
             self.connection() as connection,
-            _begun(connection, f"{_BEGIN}; {_bounds(lock_wait)}; {_BY_INDEX}", last),
+            _begun(connection, f"{_BEGIN}; {bounds(lock_wait)}; {_BY_INDEX}", last),
         ):
             yield connection
 
@@ -187,24 +176,31 @@ class Database:
             self.connection() as connection,
         ):
             if in_transaction:
-                async with _begun(connection, f"{_BEGIN} READ ONLY; {_bounds()}"):
+                async with _begun(connection, f"{_BEGIN} READ ONLY; {bounds()}"):
                     yield connection
             else:
                 yield connection
 
     @contextmanager
     def _queued(self) -> Iterator[None]:
-        if self._waiting >= self._max_waiting:
+        if self.waiting >= self._max_waiting:
             raise Overloaded(
                 "too many requests wait for the database; retry after the delay in RetryInfo",
                 reason="DATABASE_QUEUE_FULL",
                 retry_after=0.5,
             )
-        self._waiting += 1
+        self.waiting += 1
+        begun = time.perf_counter()
         try:
             yield
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
+            self.waits.observe(time.perf_counter() - begun)
+
+    @property
+    def connected(self) -> int:
+        """The number of open connections."""
+        return self._pool.get_size()
 
     async def refresh(self) -> None:
         """Replace all open connections when they are next used, because their node is behind."""
@@ -214,7 +210,7 @@ class Database:
         try:
             return await self._pool.acquire(timeout=_MAX_WAIT_SECONDS)
         except TimeoutError as error:
-            if self._lent < self._size:
+            if self.lent < self.size:
                 raise
             raise Overloaded(
                 f"all connections to the database were in use for {_MAX_WAIT_SECONDS:g} s; retry. "
@@ -249,20 +245,6 @@ async def _begun(
         await uncancelled(roll_back(connection))
         raise
     await uncancelled(checked(connection, partial(_commit, connection, statement)))
-
-
-def _bounds(lock_wait: LockWait = LockWait.USUAL) -> str:
-    lock_timeout_ms = {
-        LockWait.USUAL: _LOCK_TIMEOUT_MS,
-        LockWait.OWNER: _OWNER_LOCK_TIMEOUT_MS,
-        LockWait.SHORT: _SHORT_LOCK_TIMEOUT_MS,
-    }[lock_wait]
-    return (
-        f"SET LOCAL idle_in_transaction_session_timeout = {_MAX_IDLE_MS}; "
-        f"SET LOCAL lock_timeout = {lock_timeout_ms}; "
-        # Also behind a pooler, where no setting of the session is ours.
-        "SET LOCAL synchronous_commit = on"
-    )
 
 
 async def _commit(connection: Connection, last: str = "") -> None:

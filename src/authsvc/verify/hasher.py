@@ -45,7 +45,8 @@ class Hasher:
 
     def __init__(self, *, threads: int, queue_limit: int) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
-        self._queue_limit = queue_limit
+        #: How many jobs may wait or run.
+        self.queue_limit = queue_limit
         self.pending = 0
         self.runs = 0
         self._foreign = asyncio.Semaphore(max(1, threads // 2))
@@ -102,7 +103,7 @@ class Hasher:
 
     async def run(self, job: Callable[[], T]) -> T:
         """Return the result of a job that computes and releases the GIL meanwhile. Raises Overloaded."""
-        if self.pending >= self._queue_limit:
+        if self.pending >= self.queue_limit:
             raise _full()
         self.pending += 1
         self.runs += 1

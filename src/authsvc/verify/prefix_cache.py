@@ -63,7 +63,8 @@ class PrefixCache:
         on_eviction: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Take the capacity, and what to call with the prefix of each entry that makes room for another."""
-        self._capacity = capacity
+        #: The weight that all entries may have together.
+        self.capacity = capacity
         self._on_eviction = on_eviction
         self._share = max(1, capacity // _SHARES)
         self._stopwatch = stopwatch
@@ -77,6 +78,7 @@ class PrefixCache:
         # A copy costs less than to begin with the key.
         self._keyed = blake2b(digest_size=16, key=token_bytes(32))
         self.evictions = 0
+        self.fills = 0
         self.changes = 0
 
     def __len__(self) -> int:
@@ -109,11 +111,17 @@ class PrefixCache:
         """
         fill = self._fills.get(digest)
         if fill is None:
+            self.fills += 1
             fill = self._fills[digest] = _Fill(prefix)
             fill.task = asyncio.create_task(self._run(fill, digest, load))
             # Retrieve the error in case every caller has gone; those that wait see it anyway.
             fill.task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(fill.task)
+
+    @property
+    def filling(self) -> int:
+        """How many fills are under way."""
+        return len(self._fills)
 
     def is_filling(self, digest: bytes) -> bool:
         """Return whether a fill of this string is under way that another caller would join."""
@@ -181,7 +189,7 @@ class PrefixCache:
         entry.since = self._second
         weight = entry.weight
         # One entry is admitted whatever its weight, so that the caller finds the answer in memory.
-        while self._entries and self.weight + weight > self._capacity:
+        while self._entries and self.weight + weight > self.capacity:
             victim = self._victim(entry.owner_id)
             self._remove(victim)
             self.evictions += 1

@@ -8,13 +8,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Metric
+from prometheus_client.core import GaugeMetricFamily
 
 from authsvc.app.background import in_background
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.private_listener import PrivateListener
 from authsvc.process.admin import pages
-from authsvc.process.admin.answers import NOTIFIER, Answers
+from authsvc.process.admin.answers import FOLLOWER, NOTIFIER, Answers
 from authsvc.process.admin.listener import MAX_CONNECTIONS, listening
 from tests.e2e.process import eventually, free_port
 
@@ -118,11 +119,12 @@ async def test_a_request_with_a_body(caplog: pytest.LogCaptureFixture) -> None:
 async def test_metrics_of_all_workers_by_slot() -> None:
     """A worker that is not there is not up, and has no other samples."""
     async with replica(3) as on, on.worker(0, count=5), on.worker(2, lambda: "it stops", count=7):
-        async with on.worker(NOTIFIER, count=9):
-            await on.tells('authsvc_up{worker="notifier"} 1.0', "/metrics")
-            page = (await on.get("/metrics"))[1]
-        assert 'things_total{worker="notifier"} 9.0' in page
-        assert "notifier" not in (await on.get("/readyz"))[1]
+        for name in (NOTIFIER, FOLLOWER):
+            async with on.worker(name, count=9):
+                await on.tells(f'authsvc_up{{worker="{name}"}} 1.0', "/metrics")
+                page = (await on.get("/metrics"))[1]
+            assert f'things_total{{worker="{name}"}} 9.0' in page
+            assert name not in (await on.get("/readyz"))[1]
         await on.tells('authsvc_up{worker="2"} 1.0', "/metrics")
         await on.tells('authsvc_up{worker="0"} 1.0', "/metrics")
         lines = [line for line in (await on.get("/metrics"))[1].splitlines() if not line.startswith("#")]
@@ -131,6 +133,7 @@ async def test_metrics_of_all_workers_by_slot() -> None:
             'authsvc_up{worker="1"} 0.0',
             'authsvc_up{worker="2"} 1.0',
             'authsvc_up{worker="notifier"} 0.0',
+            'authsvc_up{worker="follower"} 0.0',
             'authsvc_ready{worker="0"} 1.0',
             'authsvc_ready{worker="1"} 0.0',
             'authsvc_ready{worker="2"} 0.0',
@@ -226,6 +229,29 @@ async def test_too_many_scrapes_are_refused_and_probes_are_not(monkeypatch: pyte
             assert await asked.read(999) == b"readiness\nmetrics\n"
         # The worker has ended, so nobody waits for it.
         assert {status for status, _ in await asyncio.gather(*waiting)} == {200}
+
+
+async def test_calls_are_served_between_two_families() -> None:
+    """A worker reads its metrics one family after another, and does something else in between."""
+    served: list[str] = []
+
+    class Slow:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def collect(self) -> list[Metric]:
+            asyncio.get_running_loop().call_soon(served.append, f"a call after {self._name}")
+            served.append(self._name)
+            return [GaugeMetricFamily(self._name, "A level.", value=1)]
+
+    async with replica(1) as on, on.worker(0, count=5) as registry:
+        await on.tells('authsvc_up{worker="0"} 1.0', "/metrics")
+        for name in ("one", "two"):
+            slow: Any = Slow(name)
+            registry.register(slow)
+        served.clear()  # Registering reads the names.
+        await on.get("/metrics")
+        assert served[:4] == ["one", "a call after one", "two", "a call after two"]
 
 
 async def test_metrics_take_a_tenth_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
 """The admin listener of a replica: its probes and its metrics, over HTTP, in a process of its own.
 
 Mechanism: an auxiliary process listens at AUTHSVC_ADMIN_LISTEN (`listener`) and answers `/healthz`, `/readyz`
-and `/metrics` (`pages`). It asks the workers and the notifier (`processes`). Each of them has connected to it
-by a listener without an address, and answers from its event loop (`answers`). So there is one port for a
-replica, and the supervisor has no server in it.
+and `/metrics` (`pages`). It asks the workers, the notifier and the follower (`processes`). Each of them has
+connected to it by a listener without an address, and answers from its event loop (`answers`). So there is one
+port for a replica, and the supervisor has no server in it.
 
 Bound: an answer of a worker is awaited for half a second for `/readyz` and for two seconds for `/metrics`.
 While a worker does not answer, only the first request waits for it. A worker spends at most a tenth of its

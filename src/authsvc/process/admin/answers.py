@@ -1,4 +1,4 @@
-"""The side of a worker, or of the notifier: answers the admin listener whether it is ready, and with metrics.
+"""The side of a worker, the notifier or the follower: answers whether it is ready, and with metrics.
 
 Mechanism: the process connects when it serves, and says its name and since when it does. The name of a worker
 is the number of its slot. A question is a line; an answer is a line of JSON. The event loop answers, so a
@@ -14,9 +14,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -28,8 +27,8 @@ _log = logging.getLogger(__name__)
 
 #: The questions: why it is not ready, and the same with its metrics.
 READINESS, METRICS = "readiness", "metrics"
-#: The name of the notifier.
-NOTIFIER = "notifier"
+#: The names of the notifier and of the follower.
+NOTIFIER, FOLLOWER = "notifier", "follower"
 _RECONNECT_SECONDS = 0.1
 
 
@@ -59,13 +58,13 @@ class Answers:
         reader, writer = await asyncio.open_unix_connection(sock=listener.connect())
         giving: asyncio.Future[None] | None = None
         try:
-            await _send(writer, self._hello)
+            await _send(writer, json.dumps(self._hello))
             while line := await reader.readline():
                 if line.decode().strip() == METRICS:
                     # The last one is done: a question is not repeated before it is answered.
                     giving = asyncio.ensure_future(self._give_metrics(writer))
                 else:
-                    await _send(writer, {"question": READINESS, "reason": self._reason()})
+                    await _send(writer, json.dumps({"question": READINESS, "reason": self._reason()}))
         finally:
             if giving is not None:
                 giving.cancel()
@@ -74,19 +73,28 @@ class Answers:
     async def _give_metrics(self, writer: asyncio.StreamWriter) -> None:
         if (wait := self._next - time.monotonic()) > 0:
             await asyncio.sleep(wait)
-        begun = time.thread_time()
+        told = {"question": METRICS, "reason": self._reason()}
+        families, taken = described(self._registry), 0.0
+        texts = []
         try:
-            families = described(self._registry)
+            while True:
+                begun = time.thread_time()
+                family = next(families, None)
+                texts.append(json.dumps(family))
+                taken += time.thread_time() - begun
+                if family is None:
+                    break
+                # All of them take milliseconds, for which no call is to wait.
+                await asyncio.sleep(0)
         except Exception:  # noqa: BLE001 - the admin listener is to know that no answer comes
             _log.exception("unexpected error in the metrics")
             writer.close()
             return
-        answer = {"question": METRICS, "reason": self._reason(), "families": families}
         with suppress(OSError):
-            await _send(writer, answer)
-        self._next = time.monotonic() + PAUSE_FACTOR * (time.thread_time() - begun)
+            await _send(writer, f'{json.dumps(told)[:-1]}, "families": [{", ".join(texts[:-1])}]}}')
+        self._next = time.monotonic() + PAUSE_FACTOR * taken
 
 
-async def _send(writer: asyncio.StreamWriter, value: Mapping[str, Any]) -> None:
-    writer.write(json.dumps(value).encode() + b"\n")
+async def _send(writer: asyncio.StreamWriter, line: str) -> None:
+    writer.write(f"{line}\n".encode())
     await writer.drain()

@@ -6,7 +6,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 from authsvc.net.http_message import Call, Reply
-from authsvc.process.admin.answers import METRICS, NOTIFIER, READINESS
+from authsvc.process.admin.answers import FOLLOWER, METRICS, NOTIFIER, READINESS
 from authsvc.process.admin.processes import Answer, Processes
 from authsvc.telemetry.families import WORKER, Merged
 from authsvc.telemetry.metrics_page import MetricsPage
@@ -27,6 +27,8 @@ class Pages:
     def __init__(self, processes: Processes, slots: int) -> None:
         self._processes = processes
         self._workers = [str(slot) for slot in range(slots)]
+        # A worker that is alone follows the feed itself.
+        self._others = [NOTIFIER, FOLLOWER] if slots > 1 else [NOTIFIER]
         self._metrics_page = MetricsPage()
         self._scrapes = 0
 
@@ -59,7 +61,7 @@ class Pages:
             return Reply(503, [("retry-after", "1")])
         self._scrapes += 1
         try:
-            answers = await self._processes.ask(METRICS, [*self._workers, NOTIFIER], _METRICS_SECONDS)
+            answers = await self._processes.ask(METRICS, [*self._workers, *self._others], _METRICS_SECONDS)
             given = {
                 name: answer["families"] for name, answer in answers.items() if not isinstance(answer, str)
             }
@@ -69,14 +71,14 @@ class Pages:
 
 
 def about(answers: Mapping[str, Answer | str]) -> list[Metric]:
-    """Return the metrics about the processes. The notifier takes no calls, so `authsvc_ready` lacks it."""
+    """Return the metrics about the processes. `authsvc_ready` is about those that take calls."""
     up = GaugeMetricFamily("authsvc_up", "Whether the process has answered this scrape.", labels=[WORKER])
     ready = GaugeMetricFamily(
         "authsvc_ready", "Whether the worker holds its lease and is not stopping.", labels=[WORKER]
     )
     for name, answer in answers.items():
         up.add_metric([name], not isinstance(answer, str))
-        if name != NOTIFIER:
+        if name not in (NOTIFIER, FOLLOWER):
             ready.add_metric([name], not _reason(answer))
     return [up, ready]
 

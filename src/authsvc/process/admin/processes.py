@@ -1,4 +1,4 @@
-"""The workers and the notifier as the admin listener sees them: connections on which it asks."""
+"""The processes of a replica as the admin listener sees them: connections on which it asks."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from authsvc.net.private_listener import PrivateListener
 
 _log = logging.getLogger(__name__)
 
-# Of an answer. The metrics of a process have some 50 KiB.
+# Of an answer. The metrics of a process have some 80 KiB.
 _MAX_LINE_BYTES = 4 * 1024 * 1024
 
 _NOT_SERVING = "it does not serve: it is starting, or has ended; see the log"
