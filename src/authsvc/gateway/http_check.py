@@ -90,7 +90,7 @@ class HttpCheck:
             with answering(current):
                 return await self._checked(call, query, Outcome())
         is_picked = observer.picks(call.headers)
-        with observer.observed("http", OPERATION, current, call.headers, is_picked=is_picked) as observation:
+        with observer.observed("check", OPERATION, current, call.headers, is_picked=is_picked) as observation:
             with answering(current):
                 reply = await self._checked(call, query, observation.outcome)
             observation.outcome.verdict = str(reply.status)
