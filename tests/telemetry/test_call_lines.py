@@ -188,16 +188,22 @@ async def _say(text: str) -> None:
 
 
 async def test_a_connection_does_not_belong_to_the_call_that_opened_it(
-    service: Service, lines: Lines, monkeypatch: pytest.MonkeyPatch
+    service: Service, lines: Lines
 ) -> None:
     """What is logged of it later does not name that call."""
     await service.app.database.refresh()
+    told = asyncio.Event()
+
+    def listen(*_: object) -> None:
+        logging.getLogger("authsvc.tests").warning("from the database")
+        told.set()
+
     with answering(CurrentCall("first")):
         async with service.app.database.connection() as connection:
-            connection.add_log_listener(
-                lambda *_: logging.getLogger("authsvc.tests").warning("from the database")
-            )
+            connection.add_log_listener(listen)
             await connection.execute("DO $$ BEGIN RAISE NOTICE 'x'; END $$")
+            await told.wait()
+            connection.remove_log_listener(listen)
     [line] = [line for line in lines.all if line["event"] == "from the database"]
     assert "request_id" not in line
 

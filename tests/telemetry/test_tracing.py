@@ -7,9 +7,15 @@ import grpc
 import httpx2
 import pytest
 import pytest_asyncio
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision
+from opentelemetry.trace import SpanContext, TraceFlags
 
 from authsvc.app import tracing
+from authsvc.client import AuthClient
 from authsvc.config.settings import ConfigError, Settings
+from authsvc.telemetry.sampler import MAX_PER_SECOND, BoundedSampler
 from tests.conftest import Client, Service, serving
 from tests.e2e.process import free_port
 from tests.notifications.receiver import receiving
@@ -127,11 +133,66 @@ async def test_traces_arrive_over_http(service: Service, collector: Collector) -
                 "x-forwarded-uri": "/",
             },
         )
-    await collector.until(lambda _: len(collector.of(_TRACE)) >= 2)
+    names = {f"{_KEYS}/ListKeys", "check/HttpCheck"}
+    await collector.until(lambda _: names <= collector.of(_TRACE).keys())
+    listing, check = (collector.of(_TRACE)[name] for name in sorted(names))
+    assert listing.attributes["rpc.system"] == "connect_rpc"
+    assert check.attributes["http.response.status_code"] == 200
+    assert listing.parent_id == check.parent_id == _PARENT
+
+
+async def test_a_page_is_one_trace(service: Service, collector: Collector) -> None:
+    """With the calls that it makes, all of which have the id of its request."""
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
+        answer = await client.post(
+            f"http://127.0.0.1:{service.app.web_port}/introspect",
+            data={"token": service.admin_key},
+            headers={
+                "traceparent": _ASKED,
+                "x-request-id": "a page",
+                "authorization": f"Bearer {service.admin_key}",
+            },
+        )
+        assert answer.json()["active"]
+    await collector.until(lambda _: "introspect/POST" in collector.of(_TRACE))
     spans = collector.of(_TRACE)
-    assert spans[f"{_KEYS}/ListKeys"].attributes["rpc.system"] == "connect_rpc"
-    assert spans["check/HttpCheck"].attributes["http.response.status_code"] == 200
-    assert {span.parent_id for span in spans.values()} == {_PARENT}
+    page = spans["introspect/POST"]
+    assert page.attributes["http.response.status_code"] == 200
+    assert {span.parent_id for span in spans.values()} >= {_PARENT, page.span_id}
+    ids = [span.attributes.get("authsvc.request_id") for span in spans.values()]
+    assert {each for each in ids if each} == {"a page"}
+
+
+async def test_the_client_continues_the_trace_of_the_application(
+    service: Service, collector: Collector
+) -> None:
+    """If a span of OpenTelemetry is current."""
+    context = SpanContext(int(_TRACE, 16), int(_PARENT, 16), is_remote=False, trace_flags=TraceFlags(1))
+    async with AuthClient(service.address, key=service.admin_key, tls=None) as client:
+        await client.verify_key(service.admin_key)
+        with trace.use_span(trace.NonRecordingSpan(context)):
+            await client.verify_key(service.admin_key)
+    await collector.until(lambda _: f"{_KEYS}/VerifyKey" in collector.of(_TRACE))
+    assert collector.of(_TRACE)[f"{_KEYS}/VerifyKey"].parent_id == _PARENT
+    assert len([span for span in collector.spans if span.name.endswith("/VerifyKey")]) == 1
+
+
+def test_a_flood_of_traces_is_bounded() -> None:
+    """Further calls are not recorded in that second; spans inside of a recorded one always are."""
+    now = 0.0
+    sampler = BoundedSampler(ALWAYS_ON, lambda: now)
+
+    def sampled(*, is_remote: bool) -> int:
+        context = SpanContext(1, 2, is_remote=is_remote, trace_flags=TraceFlags(1))
+        parent = trace.set_span_in_context(trace.NonRecordingSpan(context), Context())
+        found = [sampler.should_sample(parent, 1, "a call") for _ in range(MAX_PER_SECOND + 50)]
+        return sum(each.decision is Decision.RECORD_AND_SAMPLE for each in found)
+
+    assert sampled(is_remote=True) == MAX_PER_SECOND
+    assert sampled(is_remote=True) == 0
+    assert sampled(is_remote=False) == MAX_PER_SECOND + 50
+    now = 1.0
+    assert sampled(is_remote=True) == MAX_PER_SECOND
 
 
 async def test_no_secret_is_in_a_span(service: Service, collector: Collector) -> None:
