@@ -54,7 +54,7 @@ lock: ## Update the locked dependencies (requires uv)
 	uv pip compile --quiet --no-emit-index-url --generate-hashes --universal --python-version 3.11 --no-header \
 	  --extra embedded --group pyproject.toml:build pyproject.toml -o requirements.lock
 	uv pip compile --quiet --no-emit-index-url --generate-hashes --universal --python-version 3.11 --no-header \
-	  --constraint requirements.lock --extra embedded --group pyproject.toml:build --group pyproject.toml:dev pyproject.toml -o requirements-dev.lock
+	  --constraint requirements.lock --extra embedded --extra otel --group pyproject.toml:build --group pyproject.toml:dev pyproject.toml -o requirements-dev.lock
 
 clean: ## Remove the virtual environment and caches, but not .data
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -334,7 +334,7 @@ async def serving(
         app.running(configuration, clock=clock, stopwatch=stopwatch, tick=ticker, pauses=pauses) as running,
         AsyncExitStack() as stack,
     ):
-        notifier = notifier_of(configuration, running.database, running.clock)
+        notifier = notifier_of(configuration, running.database, running.clock, running.tracer)
         for work in notifier.works() if notifies else ():
             await stack.enter_async_context(in_background(work))
         minted = await running.keys.ensure_administrator()

@@ -39,9 +39,9 @@ from authsvc.model.key_string import redact
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.listener import Listener
 from authsvc.rpc import server as rpc_server
-from authsvc.rpc.endpoint import Service
 from authsvc.rpc.lane import server as lane
 from authsvc.rpc.served import Served
+from authsvc.rpc.service import Service
 from authsvc.rpc.tls import Tls
 from authsvc.telemetry import Metrics, configure_logging
 from authsvc.v1 import key_service_pb2 as pb

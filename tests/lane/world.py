@@ -35,7 +35,7 @@ from authsvc.rpc.balance import Balance
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.connections import Connections
 from authsvc.rpc.lane import connection as lane
-from authsvc.rpc.lane import reading, stream
+from authsvc.rpc.lane import head, reading, stream
 from authsvc.rpc.lane import turns as turns_of_readings
 from authsvc.rpc.lane.stream import Stream
 from authsvc.rpc.lane.turns import Queues
@@ -154,7 +154,7 @@ class World:
         self.connections = Connections(8, now)
         bounds = Bounds(self.arrivals, self.unread, self.connections, Balance(None, 0, now), now)
         self.served = Served([self.keys], entrance, bounds)
-        self.queues = Queues()
+        self.queues, self.read_head = Queues(), head.read
         self.connection = lane.Connection(self, PEER)
         self.transport = memory.Transport(self.connection, tls=tls)
         self.answers = memory.Answers()

@@ -17,8 +17,8 @@ from openapi_spec_validator import validate
 from authsvc.cli.openapi import openapi
 from authsvc.model import errors
 from authsvc.model.refusal import REFUSALS
-from authsvc.rpc.endpoint import scopes_of
 from authsvc.rpc.request import parser
+from authsvc.rpc.service import scopes_of
 from authsvc.web.connect_error import _CODES
 from authsvc.web.introspection import Introspection
 from authsvc.web.local_call import ask

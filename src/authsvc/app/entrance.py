@@ -16,6 +16,8 @@ from authsvc.rpc.arrivals import Arrivals
 from authsvc.rpc.balance import Balance
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.connections import Connections
+from authsvc.telemetry.access_log import AccessLog
+from authsvc.telemetry.observer import Observer
 from authsvc.verify.clock import Stopwatch
 
 # Messages of one owner's calls that are on their way at a time.
@@ -47,6 +49,17 @@ def entrance_of(
         probes=Strangers(settings.stranger_limit, stopwatch),
         note_refusal=app.refusals.note,
         metrics=app.metrics,
+        observer=_observer(app, settings),
+    )
+
+
+def _observer(app: App, settings: Settings) -> Observer | None:
+    """Return what observes calls; None where there is neither an access log nor a trace."""
+    access_log = AccessLog(settings.access_log)
+    if app.tracer is None and not access_log.is_on:
+        return None
+    return Observer(
+        access_log, app.tracer, ratio=settings.verification_sampling, note_events=app.trace_parents.note
     )
 
 

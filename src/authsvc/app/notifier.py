@@ -16,6 +16,7 @@ from typing import Any
 from authsvc.app.background import in_background, run_forever
 from authsvc.app.database import Wait, read_time, served_database
 from authsvc.app.defaults import default_policy_of
+from authsvc.app.tracing import traced
 from authsvc.app.webhooks import signing_keys_of, webhook_caller_of
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.model.errors import RetryableError
@@ -31,6 +32,7 @@ from authsvc.notifications.warnings import KeyWarnings
 from authsvc.notifications.webhooks.missing_keys import MissingKeys
 from authsvc.notifications.webhooks.sender import WebhookSender
 from authsvc.store.pool import Database
+from authsvc.telemetry.spans import Tracer
 from authsvc.verify.clock import DatabaseClock
 
 # Connections to the database, which its works use in turns.
@@ -109,10 +111,11 @@ async def notifying(settings: Settings) -> AsyncIterator[tuple[Notifier, Databas
     wait = Wait(settings.wait_for_database, logging.DEBUG)
     clock = DatabaseClock()
     async with (
+        traced(settings, "notifier") as tracer,
         served_database(settings.model_copy(update={"database_pool_size": size}), wait) as (database, _),
         AsyncExitStack() as stack,
     ):
-        notifier = notifier_of(settings, database, clock)
+        notifier = notifier_of(settings, database, clock, tracer)
         try:
             await read_time(database, clock)
         except RetryableError as error:
@@ -133,7 +136,9 @@ async def _look(database: Database, clock: DatabaseClock) -> None:
         raise
 
 
-def notifier_of(settings: Settings, database: Database, clock: Callable[[], datetime]) -> Notifier:
+def notifier_of(
+    settings: Settings, database: Database, clock: Callable[[], datetime], tracer: Tracer | None = None
+) -> Notifier:
     """Return the parts, on one database and clock. Raises ConfigError."""
     recipients, pace = MailRecipients(settings.smtp_url is not None, settings.mail_operator), Pace()
     return Notifier(
@@ -143,7 +148,7 @@ def notifier_of(settings: Settings, database: Database, clock: Callable[[], date
         warnings=KeyWarnings(database, recipients, default_policy_of(settings), clock),
         missing_keys=MissingKeys(database, signing_keys_of(settings), clock),
         mail=_mail_of(settings, database, clock, pace),
-        webhooks=WebhookSender(database, webhook_caller_of(settings, clock), clock, pace=pace)
+        webhooks=WebhookSender(database, webhook_caller_of(settings, clock), clock, pace=pace, tracer=tracer)
         if settings.webhook_keys
         else None,
     )

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from authsvc.app.database import AT_ONCE, Wait, served_database
 from authsvc.app.defaults import anonymous_caller, default_policy_of
@@ -23,6 +23,7 @@ from authsvc.gateway.presented import CredentialSources
 from authsvc.gateway.routes import Routes, reloaded_routes
 from authsvc.keys.grace_ends import GraceEnds
 from authsvc.model.catalogue import Catalogue
+from authsvc.notifications.trace_parents import TraceParents
 from authsvc.notifications.webhooks.addresses import AddressRules
 from authsvc.revocation.authority import Authority
 from authsvc.revocation.barrier import Barrier
@@ -36,6 +37,7 @@ from authsvc.store.policies import PolicyStore
 from authsvc.store.pool import Database
 from authsvc.store.tag_keys import accepted as accepted_tag_keys
 from authsvc.telemetry import Metrics
+from authsvc.telemetry.spans import Tracer
 from authsvc.verify.clock import Clock, Stopwatch, boottime
 from authsvc.verify.verifier import Verifier
 from authsvc.web.scanning_keys import FileKeys, RemoteKeys, keys_of
@@ -57,6 +59,9 @@ class App(Verification, UseCases):
     locations: Locations
     database: Database
     metrics: Metrics
+    # What makes spans; None if nothing is traced.
+    tracer: Tracer | None
+    trace_parents: TraceParents
     readiness: Readiness
     access: Access
     routes: ReloadedFiles[Routes] | None
@@ -97,13 +102,13 @@ async def composed(
     certified: ReloadedFiles[Callers] | None = None,
     wait: Wait = AT_ONCE,
     note_lent: Callable[[float], object] = lambda _: None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[App]:
     """Yield the parts, put together, before any of them runs. Raises ConfigError.
 
-    `note_lent` is that of `verification_of`.
+    `note_lent` and `tracer` are those of `verification_of`.
     """
-    locations = Locations(settings.geoip_db)
-    catalogue = Catalogue(settings.scopes or (), any_scope=settings.scopes is None)
+    locations, catalogue = Locations(settings.geoip_db), _catalogue(settings)
     routes = None if settings.routes is None else reloaded_routes(settings.routes, catalogue)
     scanning_keys = keys_of(settings.secret_scanning_keys, AddressRules(settings.webhook_networks))
     async with served_database(settings, wait) as (database, url):
@@ -117,6 +122,7 @@ async def composed(
             clock=clock,
             stopwatch=stopwatch,
             note_lent=note_lent,
+            tracer=tracer,
         )
         clock, anonymous = verification.clock, anonymous_caller(settings)
         authority = Authority(database, policies, clock, certified=certified, anonymous=anonymous)
@@ -130,14 +136,13 @@ async def composed(
                 refusals=Refusals(database, clock),
                 confirmations=confirmations,
                 client_report=ClientReport(database, verification.holder.clients, stopwatch=stopwatch),
-                audit_months=AuditMonths(database, retention=settings.audit_retention, clock=clock),
-                purge=_purge(settings, database, clock),
+                **_regular(settings, database, clock, stopwatch),
                 grace_ends=GraceEnds(database, barrier, clock, margin=grace_margin(settings)),
-                reaper=Reaper(database, stopwatch=stopwatch),
                 catalogue=catalogue,
                 locations=locations,
                 database=database,
                 metrics=Metrics(),
+                tracer=tracer,
                 readiness=Readiness(verification.lease),
                 access=_access(settings, verification.verifier, routes),
                 routes=routes,
@@ -149,6 +154,10 @@ async def composed(
         finally:
             verification.hasher.close()
             locations.close()
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    return Catalogue(settings.scopes or (), any_scope=settings.scopes is None)
 
 
 def _barrier(
@@ -167,13 +176,26 @@ def _barrier(
     )
 
 
-def _purge(settings: Settings, database: Database, clock: Clock) -> Purge:
-    return Purge(
-        database,
-        retention=settings.session_retention,
-        usage_retention=settings.usage_retention,
-        clock=clock,
-    )
+class _Regular(TypedDict):
+    audit_months: AuditMonths
+    purge: Purge
+    reaper: Reaper
+    trace_parents: TraceParents
+
+
+def _regular(settings: Settings, database: Database, clock: Clock, stopwatch: Stopwatch) -> _Regular:
+    """Return what is run now and then."""
+    return {
+        "audit_months": AuditMonths(database, retention=settings.audit_retention, clock=clock),
+        "purge": Purge(
+            database,
+            retention=settings.session_retention,
+            usage_retention=settings.usage_retention,
+            clock=clock,
+        ),
+        "reaper": Reaper(database, stopwatch=stopwatch),
+        "trace_parents": TraceParents(database),
+    }
 
 
 def _access(settings: Settings, verifier: Verifier, routes: ReloadedFiles[Routes] | None) -> Access:

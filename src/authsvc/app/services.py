@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from authsvc.app.parts import App
 from authsvc.revocation.replicas import Replicas
 from authsvc.rpc.audit_service import AuditService
-from authsvc.rpc.endpoint import Service
 from authsvc.rpc.key_service import KeyService
 from authsvc.rpc.policy_service import OwnerPolicyService
 from authsvc.rpc.replica_service import ReplicaService
 from authsvc.rpc.scope_service import ScopeService
+from authsvc.rpc.service import Service
 from authsvc.rpc.session_service import SessionService
 from authsvc.rpc.webhook_service import WebhookService
 

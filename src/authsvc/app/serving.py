@@ -14,26 +14,23 @@ from functools import partial
 from typing import Any
 
 from authsvc.app.background import Step, each, in_background, run_forever
-from authsvc.app.connection_limits import connection_limits
 from authsvc.app.database import Wait
 from authsvc.app.drain import DRAIN_PAUSES, DrainPauses
 from authsvc.app.entrance import bounds_of, entrance_of
 from authsvc.app.flushes import flush_app_at_end
 from authsvc.app.follower import Registration, follower_of, join
-from authsvc.app.gauges import watch, watch_entrance, watch_http, watch_replicas
+from authsvc.app.gauges import watch, watch_entrance, watch_replicas
+from authsvc.app.http_check import serve_http_check
 from authsvc.app.parts import App, composed
 from authsvc.app.services import services_of
+from authsvc.app.tracing import traced
 from authsvc.app.transport import transport
 from authsvc.app.web import WebPort
 from authsvc.config.oidc import oidc_secrets
 from authsvc.config.settings import ConfigError, Settings
 from authsvc.entrance.entrance import Entrance
 from authsvc.gateway import access, ext_authz
-from authsvc.gateway.http_check import HttpCheck
 from authsvc.model.address import Proxies
-from authsvc.net.asgi_server import AsgiServer
-from authsvc.net.http_message import asgi
-from authsvc.net.listen_address import ListenAddress
 from authsvc.net.private_listener import PrivateListener
 from authsvc.net.worker_loads import WorkerLoads
 from authsvc.revocation import client_report
@@ -42,10 +39,10 @@ from authsvc.revocation.remote_follower import RemoteFollower
 from authsvc.rpc import server as grpcio
 from authsvc.rpc.balance import Balance
 from authsvc.rpc.bounds import Bounds
-from authsvc.rpc.endpoint import Raw, Service
 from authsvc.rpc.holder_service import HolderService
 from authsvc.rpc.lane import server as lane
 from authsvc.rpc.served import Served
+from authsvc.rpc.service import Raw, Service
 from authsvc.sessions import device
 from authsvc.verify.clock import Clock, Stopwatch, boottime
 from authsvc.verify.lease import certainly_over
@@ -107,7 +104,8 @@ async def running(
     # All workers wait for the same, so one of them says for what.
     wait = Wait(settings.wait_for_database, logging.DEBUG if slot else logging.INFO)
     async with (
-        composed(settings, clock, stopwatch, tls, certified, wait, note_lent) as app,
+        traced(settings, f"worker {slot}") as tracer,
+        composed(settings, clock, stopwatch, tls, certified, wait, note_lent, tracer) as app,
         AsyncExitStack() as stack,
     ):
         watch(app)
@@ -130,7 +128,7 @@ async def running(
         port = await _serve(app, settings, services, entrance, bounds, proxies, pauses, stack)
         http_port = web_port = 0
         if settings.http_listen is not None:
-            http_port = await _serve_http(
+            http_port = await serve_http_check(
                 app, settings, settings.http_listen, entrance, proxies, pauses, stack
             )
         if web is not None:
@@ -222,6 +220,11 @@ async def _work(app: App, settings: Settings, tick: Step | None, slot: int, stac
         ),
         run_forever(app.locations.look, each(_LOCATIONS_SECONDS), "looking for newer locations"),
         *(
+            ()
+            if app.tracer is None
+            else (run_forever(app.trace_parents.flush, app.trace_parents.due, "writing traces of events"),)
+        ),
+        *(
             run_forever(files.look, each(_FILES_SECONDS), "looking for changed files")
             for files in app.reloaded_files
         ),
@@ -246,7 +249,16 @@ async def _serve(
         entrance,
         bounds,
         holders=HolderService(app.holder.clients, app.verifier),
-        raw=[Raw(ext_authz.SERVICE, ext_authz.METHOD, access.SCOPES, check.check, check.recall)],
+        raw=[
+            Raw(
+                ext_authz.SERVICE,
+                ext_authz.METHOD,
+                access.SCOPES,
+                check.check,
+                check.recall,
+                ext_authz.verdict_of,
+            )
+        ],
         reflects=settings.reflection,
     )
     server = _TRANSPORTS[settings.transport](
@@ -264,31 +276,4 @@ async def _serve(
     port = await server.start(settings.listen)
     watching = run_forever(server.watch.look, server.watch.due, "watching connections")
     await stack.enter_async_context(in_background(watching))
-    return port
-
-
-async def _serve_http(
-    app: App,
-    settings: Settings,
-    listen: ListenAddress,
-    entrance: Entrance,
-    proxies: Proxies,
-    pauses: DrainPauses,
-    stack: AsyncExitStack,
-) -> int:
-    """Serve the check over HTTP until the stack ends, and return its port. Raises ConfigError."""
-    check = HttpCheck(app.access, entrance, app.readiness, proxies)
-    server = AsgiServer(
-        asgi(check.answer),
-        max_connections=connection_limits(settings).http,
-        idle_grace=pauses.idle_grace,
-    )
-    watch_http(app.metrics, server)
-    try:
-        port = await server.start(listen)
-    except OSError as error:
-        raise ConfigError(
-            f"AUTHSVC_HTTP_LISTEN: cannot listen at {listen}: {error.strerror or error}"
-        ) from error
-    stack.push_async_callback(server.stop, settings.drain_grace.total_seconds())
     return port

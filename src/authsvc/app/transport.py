@@ -1,5 +1,6 @@
 """TLS, and the callers that certificates identify."""
 
+from authsvc.app.tracing import check_traces
 from authsvc.config.oidc import check_oidc
 from authsvc.config.reloaded_files import ReloadedFiles
 from authsvc.config.settings import Settings
@@ -18,6 +19,7 @@ def transport(settings: Settings) -> tuple[Tls | None, ReloadedFiles[Callers] | 
     check_transport(settings)
     check_oidc(settings)
     check_tokens(settings)
+    check_traces(settings)
     tls = certified = None
     if settings.tls_cert is not None and settings.tls_key is not None:
         optional = settings.tls_client_auth == "optional"

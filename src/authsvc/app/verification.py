@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
 
+from authsvc.app.fills import TracedHasher, TracedStore
 from authsvc.audit.refused_addresses import RefusedAddresses
 from authsvc.config.reloaded_files import ReloadedFiles
 from authsvc.config.settings import Settings
@@ -21,6 +22,7 @@ from authsvc.store.key_usage import KeyUsageStore
 from authsvc.store.pool import Database
 from authsvc.store.rate_budgets import RateBudgetStore
 from authsvc.store.verification import MAX_WAITING_LOOK_UPS, VerificationStore
+from authsvc.telemetry.spans import Tracer
 from authsvc.verify.budgets import Budgets
 from authsvc.verify.clock import Clock, DatabaseClock, Stopwatch
 from authsvc.verify.credit_accounts import CreditAccounts
@@ -74,15 +76,15 @@ def verification_of(
     clock: Clock | None,
     stopwatch: Stopwatch,
     note_lent: Callable[[float], object],
+    tracer: Tracer | None = None,
 ) -> Verification:
-    """Return the parts; `clock` stands in for the database's time.
+    """Return the parts; `clock` stands in for the database's time, `tracer` makes spans of what fills memory.
 
     `note_lent` writes down until when clients may answer by the leave of this worker.
     """
     mint, page_tokens = KeyMint(*tag_keys.secrets), PageTokens(*tag_keys.secrets)
-    database_clock = DatabaseClock(stopwatch)
-    clock = clock or database_clock
-    cache, lease = PrefixCache(settings.cache_capacity), Lease(stopwatch)
+    database_clock, lease = DatabaseClock(stopwatch), Lease(stopwatch)
+    clock, cache = clock or database_clock, PrefixCache(settings.cache_capacity)
 
     def use(tag_keys: AcceptedTagKeys) -> None:
         page_tokens.use(tag_keys)
@@ -122,7 +124,9 @@ def verification_of(
         page_tokens=page_tokens,
         database_clock=database_clock,
         clock=clock,
-        **_verifying(settings, database, default_policy, mint, cache, lease, holder, clock, stopwatch),
+        **_verifying(
+            settings, database, default_policy, mint, cache, lease, holder, clock, stopwatch, tracer
+        ),
     )
 
 
@@ -150,9 +154,17 @@ def _verifying(
     holder: Holder,
     clock: Clock,
     stopwatch: Stopwatch,
+    tracer: Tracer | None,
 ) -> _Verifying:
     """Return the verifier, and the parts that only it fills."""
-    store, activities = VerificationStore(database, default_policy), ActivityStore(database)
+    threads, queue_limit = settings.argon2_threads, settings.argon2_queue
+    if tracer is None:
+        store = VerificationStore(database, default_policy)
+        hasher = Hasher(threads=threads, queue_limit=queue_limit)
+    else:
+        store = TracedStore(database, default_policy, tracer)
+        hasher = TracedHasher(threads=threads, queue_limit=queue_limit, tracer=tracer)
+    activities = ActivityStore(database)
     foreign = ForeignStrings(cache, store, holder)
     holder.keep(foreign)
     usage = KeyUseLog(KeyUsageStore(database))
@@ -160,7 +172,6 @@ def _verifying(
     activity = UsageLog(activities, limit=_MAX_ACTIVITIES, fills_in=True)
     refused_addresses = RefusedAddresses(database, clock)
     token_keys, issue = _token_keys(settings)
-    hasher = Hasher(threads=settings.argon2_threads, queue_limit=settings.argon2_queue)
     budgets = Budgets(RateBudgetStore(database, stopwatch), stopwatch)
     accounts = CreditAccounts(CreditAccountStore(database, stopwatch), stopwatch)
     verifier = Verifier(

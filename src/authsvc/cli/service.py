@@ -22,6 +22,7 @@ from pydantic import SecretBytes, SecretStr
 from authsvc import app
 from authsvc.cli.call import output
 from authsvc.cli.parameters import Duration
+from authsvc.cli.start_line import start_fields
 from authsvc.cli.table import table
 from authsvc.config.duration import format_duration
 from authsvc.config.settings import (
@@ -87,7 +88,8 @@ def serve(*, workers: _Workers = None, wait_for_database: Duration = None) -> in
     def announce(port: int) -> None:
         _warn(settings)
         number = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
-        _log.info("serving at %s with %s", settings.listen.with_port(port).reachable, number)
+        address = settings.listen.with_port(port).reachable
+        _log.info("serving at %s with %s", address, number, extra={"fields": start_fields(settings, port)})
 
     return supervisor.serve(settings, announce)
 
@@ -180,6 +182,7 @@ def _welcome(settings: Settings, port: int, minted: str) -> None:
     """Print the address of `authsvc dev`, and where the administrator key is."""
     _warn(settings)
     address, file = settings.listen.with_port(port).reachable, _admin_key_file(settings)
+    _log.info("serving at %s", address, extra={"fields": start_fields(settings, port)})
     print(f"authsvc serves at {address}; its data is in {settings.data_dir}. Ctrl-C stops it.")
     if url := web_url(settings):
         pages = f" The console is at {url}/." if settings.console == "on" else ""

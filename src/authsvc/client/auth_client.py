@@ -19,6 +19,7 @@ from authsvc.client.memory import Memory
 from authsvc.client.own_key import Metadata, OwnKey
 from authsvc.client.questions import about_key, about_session, key_request, not_found, session_request
 from authsvc.client.scopes import Scopes
+from authsvc.client.trace_context import trace_metadata
 from authsvc.client.verdict import Verdict
 from authsvc.v1 import key_service_pb2 as key_pb
 from authsvc.v1 import session_service_pb2 as session_pb
@@ -266,7 +267,7 @@ class AuthClient(DerivedTokens):
             try:
                 # gRPC also enforces the deadline, unless it hangs.
                 async with asyncio.timeout_at(ends):
-                    return await ask(connection, self._own_key.metadata(), left)
+                    return await ask(connection, self._own_key.metadata() + trace_metadata(), left)
             except (grpc.aio.AioRpcError, TimeoutError) as failed:
                 error = error_of(failed)
                 if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and left > _HANGING_AFTER_SECONDS:

@@ -20,6 +20,7 @@ from authsvc.config.networks import TrustedNetworks
 from authsvc.config.notification_settings import NotificationSettings
 from authsvc.config.rate_limit import RateLimit
 from authsvc.config.scopes import Catalogue, ScopeNames
+from authsvc.config.telemetry_settings import TelemetrySettings
 from authsvc.config.unknown_setting import remedy
 from authsvc.config.usage_settings import UsageSettings
 from authsvc.config.web_settings import WebSettings
@@ -40,7 +41,7 @@ class ConfigError(OperatorError):
     """A setting is unknown or wrong; the message names it and says what to do."""
 
 
-class Settings(LeakSettings, NotificationSettings, UsageSettings, WebSettings):
+class Settings(LeakSettings, NotificationSettings, TelemetrySettings, UsageSettings, WebSettings):
     """Each setting is `AUTHSVC_` and its name in capitals."""
 
     model_config = SettingsConfigDict(

@@ -4,6 +4,9 @@ from google.rpc import code_pb2
 
 from authsvc.model import errors
 
+#: The code of a fault that is no domain error.
+INTERNAL: int = code_pb2.INTERNAL
+
 _CODES: dict[type[errors.AuthsvcError], int] = {
     errors.InvalidArgument: code_pb2.INVALID_ARGUMENT,
     errors.Unauthenticated: code_pb2.UNAUTHENTICATED,

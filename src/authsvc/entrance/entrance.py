@@ -11,6 +11,7 @@ from authsvc.entrance.strangers import Strangers
 from authsvc.model.caller import Caller
 from authsvc.model.errors import AuthsvcError
 from authsvc.telemetry import Metrics
+from authsvc.telemetry.observer import Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Entrance:
     # Records that a known caller was refused an operation.
     note_refusal: Callable[[Caller, str, AuthsvcError], object]
     metrics: Metrics
+    # Observes calls, for the access log and for traces; None where both are off.
+    observer: Observer | None = None
 
     def operation(self, name: str, scopes: tuple[str, ...]) -> Operation:
         """Return an operation that is counted in the metrics of this entrance."""

@@ -105,6 +105,8 @@ class Access:
     async def decide(self, caller: Caller, asked: GatewayRequest) -> Allowed | Denied:
         """Answer the proxy `caller`. A retryable error becomes a refusal, so the proxy need not guess."""
         found = self._credentials(caller, asked)
+        if found is FAULT:
+            _log.error("a proxy and its route in AUTHSVC_ROUTES name any_of_scopes; name them in one")
         if not isinstance(found, Presentation):
             return self._counted(found)
         try:
@@ -116,6 +118,8 @@ class Access:
     def recall(self, caller: Caller, asked: GatewayRequest) -> Allowed | Denied | None:
         """Answer as `decide`, from memory alone; None when `decide` has to look further."""
         found = self._credentials(caller, asked)
+        if found is FAULT:
+            return None
         if not isinstance(found, Presentation):
             return self._counted(found)
         try:
@@ -154,7 +158,6 @@ class Access:
                 required = (*required, *access.scopes)
             if access.any_of_scopes:
                 if any_of:
-                    _log.error("a proxy and its route in AUTHSVC_ROUTES name any_of_scopes; name them in one")
                     return FAULT
                 any_of = access.any_of_scopes
         presented = self._sources.find(headers)

@@ -59,12 +59,16 @@ class ExtAuthz:
     async def check(self, caller: Caller, data: bytes) -> bytes:
         """Answer a serialized CheckRequest; raise InvalidArgument if it is invalid or over 128 KiB."""
         asked, headers = self._asked(data)
-        return self._answer(FAULT if asked is None else await self._access.decide(caller, asked), headers)
+        if isinstance(asked, str):
+            _log.error("Envoy's context_extensions: %s", asked)
+            return self._answer(FAULT, headers)
+        return self._answer(await self._access.decide(caller, asked), headers)
 
     def recall(self, caller: Caller, data: bytes) -> bytes | None:
         """Answer as `check`, from memory alone; None when `check` has to look further."""
         asked, headers = self._asked(data)
-        answer = FAULT if asked is None else self._access.recall(caller, asked)
+        # What is wrong with the settings is said by `check`, where the log names the call.
+        answer = None if isinstance(asked, str) else self._access.recall(caller, asked)
         return None if answer is None else self._answer(answer, headers)
 
     def _answer(self, answer: Allowed | Denied, headers: Mapping[str, str]) -> bytes:
@@ -85,14 +89,14 @@ class ExtAuthz:
             headers += told.SerializeToString()
         return b"".join((_PASS, _OK_RESPONSE, _varint(len(headers)), headers, metadata))
 
-    def _asked(self, data: bytes) -> tuple[GatewayRequest | None, Mapping[str, str]]:
-        """Return what is asked, None for invalid settings of the route, and the headers of the request."""
+    def _asked(self, data: bytes) -> tuple[GatewayRequest | str, Mapping[str, str]]:
+        """Return what is asked, or what is wrong with the settings of the route; and the headers."""
         attributes = _parsed(data).attributes
         http = attributes.request.http
         headers = http.headers
         scopes = _required(attributes.context_extensions)
-        if scopes is None:
-            return None, headers
+        if isinstance(scopes, str):
+            return scopes, headers
         # The peer of Envoy, whatever Envoy makes of x-forwarded-for.
         address = attributes.source.address.socket_address.address
         forwarded = headers.get("x-forwarded-for")
@@ -101,6 +105,12 @@ class ExtAuthz:
         target = http.path if http.path.isascii() else http.path.encode().decode("latin-1")
         required, any_of = scopes
         return GatewayRequest(http.method, target, headers, required, address, any_of_scopes=any_of), headers
+
+
+def verdict_of(data: bytes) -> str:
+    """Return what a serialized answer says: ALLOWED, or the status that the client gets."""
+    answer = CheckResponse.FromString(data)
+    return str(answer.denied_response.status.code) if answer.status.code else "ALLOWED"
 
 
 def _parsed(data: bytes) -> CheckRequest:
@@ -117,10 +127,10 @@ def _parsed(data: bytes) -> CheckRequest:
         raise InvalidArgument(FieldViolation("", "request.decodable", problem)) from error
 
 
-def _required(extensions: Mapping[str, str]) -> tuple[Sequence[str], Sequence[str]] | None:
+def _required(extensions: Mapping[str, str]) -> tuple[Sequence[str], Sequence[str]] | str:
     """Return the scopes in the settings of a route: all that are required, and those of which one is.
 
-    None for invalid settings.
+    Of invalid settings, what is wrong with them.
     """
     if not extensions:
         return (), ()
@@ -136,9 +146,7 @@ def _required(extensions: Mapping[str, str]) -> tuple[Sequence[str], Sequence[st
                 if key in listed
                 else f"{cut(key, _MAX_SHOWN_LENGTH)} is not known"
             )
-            remedy = f"write {_REQUIRED}: orders:read orders:write, or {_ANY_OF} for one of them"
-            _log.error("Envoy's context_extensions: %s; %s", problem, remedy)
-            return None
+            return f"{problem}; write {_REQUIRED}: orders:read orders:write, or {_ANY_OF} for one of them"
         listed[key] = scopes
     return listed[_REQUIRED], listed[_ANY_OF]
 

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl
 
 from authsvc.entrance.admission import Admission
+from authsvc.entrance.code import INTERNAL, code_name, code_of
 from authsvc.entrance.entrance import Entrance
-from authsvc.entrance.incoming_call import IncomingCall
+from authsvc.entrance.incoming_call import IncomingCall, loggable
 from authsvc.entrance.readiness import Readiness
 from authsvc.gateway import identity
 from authsvc.gateway.access import FAULT, SCOPES, Access, Allowed, GatewayRequest
@@ -25,6 +26,8 @@ from authsvc.model.caller import Caller
 from authsvc.model.errors import AuthsvcError, RetryableError
 from authsvc.model.memo import remembered
 from authsvc.net.http_message import Call, Reply
+from authsvc.telemetry.access_log import Outcome
+from authsvc.telemetry.current_call import REQUEST_ID, CurrentCall, answering
 from authsvc.telemetry.wording import cut
 
 _log = logging.getLogger(__name__)
@@ -81,24 +84,40 @@ class HttpCheck:
 
     async def _check(self, call: Call, query: str) -> Reply:
         """Let the proxy in, and answer it."""
+        current = CurrentCall(loggable(next(iter(call.all(REQUEST_ID)), "")))
+        observer = self._entrance.observer
+        if observer is None:
+            with answering(current):
+                return await self._checked(call, query, Outcome())
+        is_picked = observer.picks(call.headers)
+        with observer.observed("check", OPERATION, current, call.headers, is_picked=is_picked) as observation:
+            with answering(current):
+                reply = await self._checked(call, query, observation.outcome)
+            observation.outcome.verdict = str(reply.status)
+            return reply
+
+    async def _checked(self, call: Call, query: str, outcome: Outcome) -> Reply:
         started = time.perf_counter()
         operation = self._operation
         admission = Admission(self._entrance, operation)
         try:
             keys = [key.strip() for key in call.all(OWN_KEY)]
-            incoming = IncomingCall(call.sender, keys, request_id=next(iter(call.all("x-request-id")), ""))
+            incoming = IncomingCall(call.sender, keys, request_id=next(iter(call.all(REQUEST_ID)), ""))
             caller = admission.enter(incoming) or await admission.authenticate(incoming)
             admission.authorize(caller)
             return await self._decide(caller, call, query)
         except AuthsvcError as error:
+            outcome.fail(code_of(error), code_name(code_of(error)), error.reason)
             await admission.refuse(error)
             if isinstance(error, RetryableError):
                 return _denied(Denied.of(error))
             return self._fault(f"{error.reason}: {error.message} (send the proxy's key in {OWN_KEY})")
         except Exception:
+            outcome.fail(INTERNAL, "INTERNAL")
             operation.count_error("INTERNAL")
             raise
         finally:
+            outcome.caller = admission.caller
             admission.leave()
             operation.observe(time.perf_counter() - started)
 

@@ -31,12 +31,20 @@ class Confirmation:
     seconds: float | None = None
     # How many registrations of workers had not confirmed when it stopped waiting.
     unconfirmed: int = 0
+    # How many registrations of workers there were; None if that is not known.
+    workers: int | None = None
+    # The registrations that were last to confirm, or have not confirmed; none if all had at the first look.
+    last: tuple[str, ...] = ()
     # What a cascade has ended; None for any other change.
     ended: Ended | None = None
 
     def begin(self) -> None:
         """Forget what was tried before and not committed."""
         self.recorded.clear()
+
+    def note_workers(self, workers: int, last: tuple[str, ...]) -> None:
+        """Note how many workers a wait is for, and which are behind."""
+        self.workers, self.last = workers, last or self.last
 
     def note(self, holders: int | None, seconds: float, unconfirmed: int) -> None:
         """Note the end of a wait. A call may wait several times."""

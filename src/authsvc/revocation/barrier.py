@@ -186,7 +186,7 @@ class Barrier:
         self.waiting += 1
         try:
             async with asyncio.timeout(None if deadline == inf else deadline - self._stopwatch()):
-                place, holders = await self._announce(entry) or (None, None)
+                place, holders, workers = await self._announce(entry) or (None, None, 0)
                 announced = self._stopwatch()
                 while behind != {}:
                     over = committed + certainly_over(max(behind.values())) if behind else inf
@@ -205,6 +205,8 @@ class Barrier:
                     # Without a new list, the last one holds: a worker that registered later is not behind.
                     listed = place and await self._list(place, committed)
                     behind = behind if listed is None else listed
+                    if caller.confirmation is not None:
+                        caller.confirmation.note_workers(workers, tuple(map(str, behind or ())))
                     # Unlike the clock of the event loop, this one continues while the machine is suspended.
                     if behind != {} and self._stopwatch() >= deadline:
                         raise TimeoutError

@@ -1,7 +1,7 @@
 """What a gRPC call holds."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
@@ -14,8 +14,9 @@ from authsvc.model.caller import Caller
 from authsvc.model.errors import AuthsvcError
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.confirmation import Trailers, confirmation_trailers
-from authsvc.rpc.context import Context
+from authsvc.rpc.context import Context, request_id
 from authsvc.rpc.status import status_of
+from authsvc.telemetry.current_call import REQUEST_ID, named
 
 _log = logging.getLogger(__name__)
 
@@ -28,15 +29,23 @@ class Call:
         "_context",
         "_has_answer",
         "_operation",
+        "_trailers",
         "account",
         "admission",
+        "current",
         "delivered",
+        "is_picked",
         "peer",
     )
 
     def __init__(self, entrance: Entrance, bounds: Bounds, operation: Operation, context: Context) -> None:
         self._bounds, self._context, self._operation = bounds, context, operation
         self._has_answer = False
+        self._trailers: Trailers = ()
+        #: The call as log lines name it.
+        self.current = named(request_id(context))
+        #: Whether it was chosen to be logged and traced, if it is a verification.
+        self.is_picked = False
         self.admission = Admission(entrance, operation)
         #: The connection, as gRPC names it.
         self.peer = context.peer()
@@ -47,9 +56,21 @@ class Call:
         context.add_done_callback(self._over)
         bounds.connections.begin(self)
 
+    @property
+    def headers(self) -> Iterable[tuple[str, str | bytes]]:
+        """The headers of the call that the transport has kept."""
+        return self._context.invocation_metadata() or ()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline of its caller has passed."""
+        return self._context.time_remaining() == 0
+
     async def answer(self, answer: bytes) -> bytes | None:
         """Hand an answer over to the transport; return it unless it was sent here."""
         self._answers(len(answer))
+        if not self._operation.is_verification:
+            self._context.set_trailing_metadata((*self._trailers, *self._id_trailers()))
         if self.delivered is None:
             return answer
         try:
@@ -62,8 +83,7 @@ class Call:
 
     def tell_confirmation(self, caller: Caller) -> None:
         """Say after the answer what the change of a caller waited for, if it did."""
-        if trailers := confirmation_trailers(caller):
-            self._context.set_trailing_metadata(trailers)
+        self._trailers = confirmation_trailers(caller)
 
     def end(self) -> None:
         """Note that a stream has ended, without an error."""
@@ -76,6 +96,7 @@ class Call:
         if (caller := self.admission.caller) is not None:
             self.account = account_of(caller) or self.peer
             trailers = confirmation_trailers(caller)
+        trailers = (*trailers, *self._id_trailers())
         self._answers()
         try:
             await self._context.abort_with_status(status_of(error, trailers))
@@ -90,7 +111,13 @@ class Call:
         self._operation.count_error(grpc.StatusCode.INTERNAL.name)
         _log.exception("unexpected error in %s", self._operation.name)
         self._answers()
+        self._context.set_trailing_metadata(self._id_trailers())
         await self._context.abort(grpc.StatusCode.INTERNAL, "internal error; see the log of the service")
+
+    def _id_trailers(self) -> Trailers:
+        """Return the id of the call, by which whoever asks about it finds it in the log."""
+        text = self.current.request_id
+        return ((REQUEST_ID, text),) if text.isascii() else ()
 
     def _answers(self, size: int = 0) -> None:
         """Count an answer of `size` bytes as handed over."""

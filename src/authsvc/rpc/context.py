@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import grpc
 
 from authsvc.entrance.bearer import bearer_credential
-from authsvc.entrance.incoming_call import IncomingCall
+from authsvc.entrance.incoming_call import IncomingCall, loggable
 from authsvc.rpc.peer import address_of
+from authsvc.telemetry.current_call import REQUEST_ID
 from authsvc.verify.clock import Stopwatch
 
 
@@ -61,22 +62,30 @@ def incoming_call(context: Context, peer: str, stopwatch: Stopwatch, *, with_dea
     """Return the plain values of a call. The certificate is read only if no credential was sent."""
     credentials: list[str | None] = []
     forwarded_for: list[str] = []
-    request_id = ""
+    named = ""
     for name, value in context.invocation_metadata() or ():
         if name == "authorization":
             credentials.append(bearer_credential(str(value)))
         elif name == "x-forwarded-for":
             forwarded_for.append(str(value))
-        elif name == "x-request-id" and not request_id:
-            request_id = str(value)
+        elif name == REQUEST_ID and not named:
+            named = str(value)
     return IncomingCall(
         address_of(peer),
         credentials,
         forwarded_for,
         "" if credentials else certificate_name(context.auth_context()),
-        request_id,
+        named,
         _deadline(context, stopwatch) if with_deadline else math.inf,
     )
+
+
+def request_id(context: Context) -> str:
+    """Return what the caller names a call, if that may be logged; otherwise ""."""
+    for name, value in context.invocation_metadata() or ():
+        if name == REQUEST_ID:
+            return loggable(str(value))
+    return ""
 
 
 def certificate_name(auth_context: Mapping[str, Iterable[bytes]]) -> str | None:

@@ -1,8 +1,7 @@
 """The endpoint of every RPC that needs a caller.
 
 entrance (gate, authentication, limits, scope) → read → parse → validate → use case → bytes; errors become
-statuses. Endpoints are built from a service's descriptor: an RPC is served exactly when its proto names the
-scope that it needs. There are no interceptors, since each would cost every VerifyKey.
+statuses. There are no interceptors, since each would cost every VerifyKey.
 
 A message is read when its sender is known: otherwise anonymous clients could have us keep as many messages as
 there are streams. A transport that has a whole message anyway asks `at_once`, which answers verifications
@@ -12,9 +11,8 @@ from memory.
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
 from authsvc.entrance.entrance import Entrance
@@ -27,9 +25,8 @@ from authsvc.rpc.answer_size import refuse_too_large
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.call import Call
 from authsvc.rpc.context import Context, WholeCall, incoming_call
-from authsvc.rpc.request import parser
 from authsvc.rpc.rpc import Rpc
-from authsvc.v1 import options_pb2
+from authsvc.telemetry.current_call import answering
 
 # A message, or the bytes of a message of another protocol.
 Answer = TypeVar("Answer", Message, bytes)
@@ -38,64 +35,8 @@ Method = Callable[[Caller, Any], Awaitable[Answer]]
 Recall = Callable[[Caller, Any], bytes | None]
 
 
-class Service(Protocol):
-    """Serves the RPCs of `descriptor`, each by the method of the same name."""
-
-    descriptor: ClassVar[ServiceDescriptor]
-
-
-@runtime_checkable
-class Recalling(Protocol):
-    """A service that answers some of its RPCs from memory, by their names."""
-
-    recalls: dict[str, Recall]
-
-
-@runtime_checkable
-class Delivering(Protocol):
-    """A service that is told whether its answers with new key strings were sent."""
-
-    def delivery(self, request: Message, answer: Message) -> Callable[[bool], object]:
-        """Return the function to call with True when the answer was sent, and False when it was lost."""
-
-
 # Of a request and its answer.
 Delivery = Callable[[Message, Message], Callable[[bool], object]]
-
-
-class Raw(NamedTuple):
-    """An RPC of another protocol: `serve` takes and returns bytes. Callers need all of `scopes`."""
-
-    service: str
-    method: str
-    scopes: tuple[str, ...]
-    serve: Callable[[Caller, bytes], Awaitable[bytes]]
-    recall: Recall
-
-
-def service_rpcs(service: Service, entrance: Entrance, bounds: Bounds) -> list[Rpc]:
-    """Return all RPCs of a service."""
-    recalls = service.recalls if isinstance(service, Recalling) else {}
-    return [
-        Endpoint(
-            entrance.operation(method.name, scopes_of(method)),
-            parser(method),
-            getattr(service, method.name),
-            _serialize,
-            entrance,
-            bounds,
-            recall=recalls.get(method.name),
-            delivery=_delivery(service, method),
-        ).rpc(service.descriptor.full_name)
-        for method in service.descriptor.methods
-    ]
-
-
-def raw_rpc(raw: Raw, entrance: Entrance, bounds: Bounds) -> Rpc:
-    """Return an RPC of another protocol, which passes the same entrance."""
-    operation = entrance.operation(raw.method, raw.scopes)
-    endpoint = Endpoint(operation, _unchanged, raw.serve, _unchanged, entrance, bounds, recall=raw.recall)
-    return endpoint.rpc(raw.service)
 
 
 class Endpoint(Generic[Answer]):
@@ -205,17 +146,18 @@ class Endpoint(Generic[Answer]):
 
     async def _ended(self, call: Call, work: Callable[[], Awaitable[bytes]], started: float) -> bytes | None:
         """End a call by the answer that its work returns, or by the status of its error."""
-        try:
-            answer = await work()
-        except AuthsvcError as error:
-            await call.refuse(error)
-        except Exception:  # noqa: BLE001 - the client gets a status, whatever happens
-            await call.fail()
-        else:
-            return await call.answer(answer)
-        finally:
-            del work  # which may hold the error, whose traceback holds this frame
-            self._operation.observe(time.perf_counter() - started)
+        with answering(call.current):
+            try:
+                answer = await work()
+            except AuthsvcError as error:
+                await call.refuse(error)
+            except Exception:  # noqa: BLE001 - the client gets a status, whatever happens
+                await call.fail()
+            else:
+                return await call.answer(answer)
+            finally:
+                del work  # which may hold the error, whose traceback holds this frame
+                self._operation.observe(time.perf_counter() - started)
         raise AssertionError("abort always raises")
 
 
@@ -224,29 +166,3 @@ async def _raised(error: Exception) -> bytes:
         raise error
     finally:
         del error  # its traceback has this frame, and would keep both until a garbage collection
-
-
-def _delivery(service: Service, method: MethodDescriptor) -> Delivery | None:
-    return (
-        service.delivery
-        if isinstance(service, Delivering) and "key_string" in method.output_type.fields_by_name
-        else None
-    )
-
-
-def scopes_of(method: MethodDescriptor) -> tuple[str, ...]:
-    """Return the scopes that callers of an RPC need; none if it is open to all, by its proto."""
-    options = method.GetOptions()
-    scope: str = options.Extensions[options_pb2.required_scope]
-    is_open: bool = options.Extensions[options_pb2.open_to_all]
-    if bool(scope) is is_open:
-        raise ValueError(f"{method.full_name} has to name either a required_scope or open_to_all")
-    return (scope,) if scope else ()
-
-
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
-
-
-def _unchanged(data: bytes) -> bytes:
-    return data

@@ -6,12 +6,12 @@ from grpc_health.v1 import health
 
 from authsvc.entrance.entrance import Entrance
 from authsvc.rpc.bounds import Bounds
-from authsvc.rpc.endpoint import Raw, Service, raw_rpc, service_rpcs
 from authsvc.rpc.health import Health
 from authsvc.rpc.holder_service import HolderService
 from authsvc.rpc.public import NoSuchRpc, Public
 from authsvc.rpc.reflection import Reflection
 from authsvc.rpc.rpc import Rpc
+from authsvc.rpc.service import Raw, Service, raw_rpc, service_rpcs
 
 
 class Served:

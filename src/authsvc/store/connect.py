@@ -25,6 +25,7 @@ from authsvc.store.connect_error import ConnectError, NotPrimaryError
 from authsvc.store.hosts import UNREADABLE, Host, InvalidUrlError, hosts_of
 from authsvc.store.requirements import refuse_impostor
 from authsvc.store.session import SERVER_SETTINGS, pin
+from authsvc.telemetry.current_call import answering
 
 if TYPE_CHECKING:
     # The classes of asyncpg are generic for type checkers only.
@@ -66,8 +67,10 @@ async def connect(
     Raises ConnectError when no host is the primary, InvalidUrlError when the URL cannot be read, and
     OperatorError when the server is not a PostgreSQL that authsvc can use.
     """
-    search = _Search(url, await hosts_of(url), timeout, pooler, options)
-    return await search.run()
+    # A connection outlives the call that needs it first, and its log lines do not name that.
+    with answering(None):
+        search = _Search(url, await hosts_of(url), timeout, pooler, options)
+        return await search.run()
 
 
 class _Search:

@@ -4,6 +4,7 @@ Only connections that were lost or refused are reported as "out of reach". Error
 their cause, so that nobody searches for a fault of the network.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -145,10 +146,23 @@ async def roll_back(connection: AnyConnection) -> None:
         return
     try:
         await connection.execute("ROLLBACK")
-    except Exception as error:  # noqa: BLE001 - see above
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - see above
+        # It is never the caller who is cancelled: see `uncancelled`.
         _log.debug("a connection is closed, because its transaction was not rolled back: %r", error)
         if not is_closed(connection):
             connection.terminate()
+
+
+async def released(
+    pool: "asyncpg.Pool[asyncpg.Record]", connection: "PoolConnectionProxy[asyncpg.Record]", seconds: float
+) -> None:
+    """Give a connection back to its pool; roll back what a caller that was cancelled has left open.
+
+    The driver would do so, too, and log an error.
+    """
+    if not is_closed(connection) and connection.is_in_transaction():
+        await roll_back(connection)
+    await pool.release(connection, timeout=seconds)
 
 
 def is_closed(connection: AnyConnection) -> bool:

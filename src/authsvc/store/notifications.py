@@ -131,6 +131,11 @@ async def insert_webhook_deliveries(
         await connection.execute(_SQL["insert_webhook_deliveries"], rows, at)
 
 
+async def insert_trace_parents(connection: Connection, parents: Mapping[str, str]) -> None:
+    """Write down the `traceparent` of notifications, by their ids; those that are deleted are left out."""
+    await connection.execute(_SQL["insert_trace_parents"], list(parents), list(parents.values()))
+
+
 async def devices_before(
     connection: Connection, owner_id: str, session_id: str, created: datetime
 ) -> list[tuple[str, ClientHints]]:

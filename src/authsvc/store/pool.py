@@ -30,7 +30,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from authsvc.model.errors import Overloaded
 from authsvc.store.connect import DirectConnection, connect
-from authsvc.store.driver_errors import RETRYABLE, checked, roll_back, translate_errors
+from authsvc.store.driver_errors import RETRYABLE, checked, released, roll_back, translate_errors
 from authsvc.store.lock_wait import LockWait, bounds
 from authsvc.store.slots import DatabaseSlots, slot
 from authsvc.store.uncancelled import uncancelled
@@ -221,7 +221,7 @@ class Database:
             ) from error
 
     async def _release(self, connection: Connection) -> None:
-        releasing = asyncio.ensure_future(self._pool.release(connection, timeout=_MAX_WAIT_SECONDS))
+        releasing = asyncio.ensure_future(released(self._pool, connection, _MAX_WAIT_SECONDS))
         # If the caller goes away meanwhile, nobody else asks how it ended, and asyncio would log a failure.
         releasing.add_done_callback(_seen)
         try:

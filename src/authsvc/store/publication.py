@@ -48,10 +48,11 @@ def publication(entry: NewEntry, end: datetime | None = None, now: datetime | No
 
 
 class Announced(NamedTuple):
-    """The place of an entry, and how many clients held credentials when it was announced."""
+    """The place of an entry, and how many clients held credentials, and workers were registered, then."""
 
     place: Place
     holders: int
+    workers: int = 0
 
 
 async def announce(database: Database, entries: Sequence[NewEntry]) -> list[Announced | None]:
@@ -64,7 +65,10 @@ async def announce(database: Database, entries: Sequence[NewEntry]) -> list[Anno
     hints = [_hint(entry) if len(entries) == 1 else None for entry in entries]
     async with database.connection() as connection:
         rows = await connection.fetch(_SQL["announce"], nonces, hints)
-    found = {row["nonce"]: Announced(Place(row["seq"], row["nonce"]), row["holders"]) for row in rows}
+    found = {
+        row["nonce"]: Announced(Place(row["seq"], row["nonce"]), row["holders"], row["workers"])
+        for row in rows
+    }
     return [found.get(nonce) for nonce in nonces]
 
 

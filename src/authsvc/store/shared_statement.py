@@ -15,9 +15,11 @@ each item is executed alone, so that one bad item does not fail the others.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
 from typing import Generic, Self, TypeVar
 
 from authsvc.model.errors import AuthsvcError, Overloaded
+from authsvc.telemetry.current_call import apart
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -58,7 +60,8 @@ class SharedStatement(Generic[Item, Answer]):
         self._quiet_passes = quiet_passes
         self._max_wait = max_wait
         self._turns = asyncio.Semaphore(at_once)
-        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        # With the context of each, which has the call that log lines name.
+        self._waiting: list[tuple[Item, asyncio.Future[Answer], Context]] = []
         self._sending: asyncio.Task[None] | None = None
         self._sent: set[asyncio.Task[None]] = set()
 
@@ -107,13 +110,13 @@ class SharedStatement(Generic[Item, Answer]):
         if len(self._waiting) >= self._max_waiting:
             raise NoTurn
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, answer))
+        self._waiting.append((item, answer, copy_context()))
         if self._sending is None or self._sending.done():
-            self._sending = asyncio.create_task(self._send())
+            self._sending = asyncio.create_task(self._send(), context=apart())
         try:
             if self._max_wait is not None:
                 await asyncio.wait((answer,), timeout=self._max_wait)
-                if any(waiting is answer for _, waiting in self._waiting):
+                if any(waiting is answer for _, waiting, _ in self._waiting):
                     raise NoTurn
             return await answer
         finally:
@@ -127,8 +130,9 @@ class SharedStatement(Generic[Item, Answer]):
             size = self._max_sharing
             taken, self._waiting = self._waiting[:size], self._waiting[size:]
             # Leave out the items of callers that have gone.
-            wanted = [(item, answer) for item, answer in taken if not answer.done()]
-            sent = asyncio.create_task(self._carry_out(wanted))
+            wanted = [(item, answer) for item, answer, _ in taken if not answer.done()]
+            # Its log lines name the first of the calls that share it.
+            sent = asyncio.create_task(self._carry_out(wanted), context=taken[0][2] if taken else None)
             self._sent.add(sent)
             sent.add_done_callback(self._answered)
 

@@ -27,12 +27,16 @@ class Line(NamedTuple):
 
 
 class DueDelivery(NamedTuple):
-    """A delivery to make now. `attempt_count` is that of the attempts before."""
+    """A delivery to make now. `attempt_count` is that of the attempts before.
+
+    `trace_parent` is the `traceparent` of the call that it is about; "" if that is not traced.
+    """
 
     delivery_id: str
     attempt_count: int
     webhook: Webhook
     notification: Notification
+    trace_parent: str = ""
 
 
 async def claim_lines(
@@ -53,7 +57,13 @@ async def next_delivery(connection: Connection, line: Line, now: datetime) -> Du
         return None
     # Both the webhook and the notification have an owner.
     webhook = webhooks.from_row({**row, "owner_id": row["webhook_owner_id"]})
-    return DueDelivery(row["delivery_id"], row["attempt_count"], webhook, notifications.from_row(row))
+    return DueDelivery(
+        row["delivery_id"],
+        row["attempt_count"],
+        webhook,
+        notifications.from_row(row),
+        row["trace_parent"] or "",
+    )
 
 
 async def give_line_back(connection: Connection, line: Line, again_at: datetime) -> None:

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import structlog
 
 from authsvc.telemetry import wording
+from authsvc.telemetry.current_call import add_ids
 from authsvc.telemetry.line_limit import WINDOW_SECONDS, Kind, LineLimit
 
 _log = logging.getLogger(__name__)
@@ -122,6 +123,11 @@ def _in_thread(seconds: float, call: Callable[[], None]) -> None:
     timer.start()
 
 
+def _fields(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    event.update(getattr(event["_record"], "fields", {}))
+    return event
+
+
 def _exception(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
     if text := getattr(event["_record"], "exception", ""):
         event["exception"] = text
@@ -130,6 +136,7 @@ def _exception(_: object, __: str, event: structlog.types.EventDict) -> structlo
 
 _BEFORE: list[structlog.types.Processor] = [
     structlog.contextvars.merge_contextvars,
+    add_ids,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -144,7 +151,12 @@ def _formatter(as_text: bool, *, colors: bool) -> logging.Formatter:
     )
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_BEFORE,
-        processors=[_exception, structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        processors=[
+            _fields,
+            _exception,
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            renderer,
+        ],
     )
 
 

@@ -18,6 +18,7 @@ from authsvc.rpc.peer import address_of
 from authsvc.web import openapi
 from authsvc.web.connect import Connect, client_of, peer
 from authsvc.web.introspection import Introspection
+from authsvc.web.named_calls import NamedCalls
 from authsvc.web.published import Published
 from authsvc.web.rpcs import Rpcs
 from authsvc.web.token_revocation import TokenRevocation
@@ -54,13 +55,14 @@ class WebApplication:
             redirect_slashes=False,
             default=self._others,
         )
+        self._named = NamedCalls(self._router, entrance.observer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if self._connect.serves(scope["path"]):
             await self._connect(scope, receive, send)
         else:
-            await self._router(scope, receive, send)
+            await self._named(scope, receive, send)
 
     async def _others(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._console is None or scope["path"].startswith(_RPC_PATHS):

@@ -25,6 +25,7 @@ from authsvc.rpc.lane import message as lane
 from authsvc.rpc.lane.certificate import auth_context
 from authsvc.rpc.limits import MAX_MESSAGE_BYTES
 from authsvc.rpc.peer import address_of, peer_of
+from authsvc.telemetry.current_call import REQUEST_ID
 from authsvc.web import json_message
 from authsvc.web.connect_error import error_answer
 from authsvc.web.gzip_encoding import gzipped, takes_gzip
@@ -32,7 +33,7 @@ from authsvc.web.rpcs import Client, Method, Refusal, Rpcs, Trailers
 
 _JSON, _PROTO = "application/json", "application/proto"
 # All headers that a call is looked at for (`rpc.context.incoming_call`).
-_OF_CALLS = frozenset({"authorization", "x-forwarded-for", "x-request-id"})
+_OF_CALLS = frozenset({"authorization", "x-forwarded-for", "x-request-id", "traceparent", "tracestate"})
 # Smaller answers are not compressed.
 _MIN_GZIP_BYTES = 1024
 # Answers with one of these are not compressed, so that their length says nothing of it.
@@ -227,7 +228,10 @@ def _too_large(what: str) -> TooLarge:
 def _trailer_headers(trailers: Trailers) -> list[tuple[str, str]]:
     """Return what gRPC sends after an answer; values in bytes are base64, as in gRPC."""
     return [
-        (f"trailer-{name}", value if isinstance(value, str) else b64encode(value).decode().rstrip("="))
+        (
+            name if name == REQUEST_ID else f"trailer-{name}",
+            value if isinstance(value, str) else b64encode(value).decode().rstrip("="),
+        )
         for name, value in trailers
     ]
 

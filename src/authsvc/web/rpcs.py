@@ -24,8 +24,8 @@ from grpc_status import rpc_status
 from authsvc.entrance.entrance import Entrance
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.connections import Unwatched
-from authsvc.rpc.endpoint import Service, service_rpcs
 from authsvc.rpc.rpc import Rpc
+from authsvc.rpc.service import Service, service_rpcs
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +40,9 @@ _LATE = "the answer was not ready before the deadline of the call"
 class Client(NamedTuple):
     """Who asks: the other end of the connection, as gRPC names it, and what it sent.
 
-    `metadata` are the headers `authorization`, `x-forwarded-for` and `x-request-id`, in small letters and in
-    their order; `auth_context` is what is known of a certificate, by gRPC's names.
+    `metadata` are the headers `authorization`, `x-forwarded-for`, `x-request-id`, `traceparent` and
+    `tracestate`, in small letters and in their order; `auth_context` is what is known of a certificate, by
+    gRPC's names.
     """
 
     peer: str
@@ -91,7 +92,10 @@ class Rpcs:
             answers=bounds.answers.of_another_port(),
             connections=Unwatched(bounds.stopwatch),
         )
+        #: As it is for those who call no RPC.
         self.entrance = entrance
+        if entrance.observer is not None:
+            entrance = replace(entrance, observer=entrance.observer.over("connect_rpc"))
         self.methods = {
             rpc.path: Method(
                 rpc,

@@ -25,6 +25,7 @@ from authsvc.notifications.webhooks.addresses import AddressRules
 from authsvc.notifications.webhooks.signature import signature_headers
 from authsvc.notifications.webhooks.signing_keys import SigningKeys
 from authsvc.notifications.webhooks.target import Target, read_target
+from authsvc.telemetry.current_call import outgoing_headers
 
 #: For one call: look-up, connection, TLS, request and response head.
 SECONDS = 15.0
@@ -75,6 +76,7 @@ class WebhookCaller:
         headers = {
             "content-type": "application/json",
             "user-agent": USER_AGENT,
+            **dict(outgoing_headers()),
             **signature_headers(message_id, now, body, secrets),
         }
         try:

@@ -37,6 +37,7 @@ from authsvc.store import webhook_deliveries as delivery_store
 from authsvc.store.pool import Database
 from authsvc.store.uncancelled import uncancelled
 from authsvc.store.webhook_deliveries import DueDelivery, Line
+from authsvc.telemetry.spans import Attributes, Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -68,12 +69,14 @@ class WebhookSender:
         *,
         pace: Pace | None = None,
         random: Callable[[], float] = random.random,
+        tracer: Tracer | None = None,
     ) -> None:
         self._database = database
         self._caller = caller
         self._clock = clock
         self._pace = pace or Pace()
         self._random = random
+        self._tracer = tracer
         self._turns: dict[asyncio.Task[None], Line] = {}
         self._calls: set[asyncio.Task[Attempt]] = set()
         self._connections = asyncio.Semaphore(_CONNECTIONS)
@@ -235,12 +238,29 @@ class WebhookSender:
 
     async def _call(self, due: DueDelivery) -> Attempt:
         try:
-            return await self._caller.call(
-                due.webhook, due.notification.notification_id, body_of(due.notification)
-            )
+            return await self._called(due)
         except Exception:  # noqa: BLE001 - what follows in the line is not to wait for ever
             _log.exception("unexpected error in delivery %s; it will be retried", due.delivery_id)
             return Attempt(error="the service failed to make this call", outcome=Outcome.UNSIGNED)
+
+    async def _called(self, due: DueDelivery) -> Attempt:
+        message_id, body = due.notification.notification_id, body_of(due.notification)
+        if self._tracer is None:
+            return await self._caller.call(due.webhook, message_id, body)
+        attributes: Attributes = {
+            "authsvc.webhook_id": due.webhook.webhook_id,
+            "authsvc.delivery_id": due.delivery_id,
+            "authsvc.attempt": due.attempt_count + 1,
+            "messaging.message.id": message_id,
+        }
+        with self._tracer.resumed("webhook", due.trace_parent, attributes) as span:
+            attempt = await self._caller.call(due.webhook, message_id, body)
+            span.note({"authsvc.outcome": attempt.outcome.value})
+            if attempt.status:
+                span.note({"http.response.status_code": attempt.status})
+            if attempt.outcome is not Outcome.DELIVERED:
+                span.fail(attempt.outcome.value)
+            return attempt
 
     async def _give_back(self, line: Line) -> None:
         """Let others have a line; if the database is out of reach, they get it when the lease ends."""

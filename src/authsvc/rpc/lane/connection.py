@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
-from authsvc.rpc.lane import head, message, wire
+from authsvc.rpc.lane import message, wire
 from authsvc.rpc.lane.certificate import auth_context
 from authsvc.rpc.lane.lifetime import LINGER_SECONDS, NEVER, Due, Lifetime
 from authsvc.rpc.lane.owner import Owner
@@ -37,6 +37,7 @@ class Connection(Reader):
         bounds = owner.served.bounds
         self._owner, self._answers, self._connections = owner, bounds.answers, bounds.connections
         self._rpcs, self._unknown = owner.served.rpcs, owner.served.unknown
+        self._read_head = owner.read_head
         #: The other end, in the form of gRPC, and as an address and a port.
         self.peer, self.end = peer, end_of(peer)
         #: Accepts the connection, and does the handshake of TLS.
@@ -125,7 +126,7 @@ class Connection(Reader):
         streams, begun, answered = self._streams, [], []
         for event in events:
             if isinstance(event, wire.Request):
-                stream = Stream(self, event.stream_id, head.read(event.headers))
+                stream = Stream(self, event.stream_id, self._read_head(event.headers))
                 streams[event.stream_id] = stream
                 stream.is_ended = event.end_stream
                 begun.append(stream)

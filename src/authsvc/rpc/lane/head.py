@@ -5,7 +5,7 @@ Only what the transport and `rpc.context` read is kept of a call's headers.
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -35,7 +35,7 @@ LATE = "the deadline of the call has passed"
 _GRPC = b"application/grpc"
 _GRPC_TYPES = (b"application/grpc+", b"application/grpc;")
 # What is kept for `rpc.context.incoming_call`.
-_READ = {name.encode(): name for name in ("authorization", "x-forwarded-for", "x-request-id")}
+_USUAL = "authorization", "x-forwarded-for", "x-request-id"
 
 
 class Head(NamedTuple):
@@ -55,30 +55,40 @@ class Head(NamedTuple):
         return f"Head({self.path!r})"
 
 
-def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
-    """Return what the headers of a request say."""
-    fields = dict(headers)
-    if len(fields) == len(headers):
-        found = [(name, fields[key]) for key, name in _READ.items() if key in fields]
-        size = sum(map(len, fields)) + sum(map(len, fields.values()))
-    else:  # a name is repeated
-        found = [(_READ[key], value) for key, value in headers if key in _READ]
-        size = sum(len(key) + len(value) for key, value in headers)
-    content_type, timeout = fields.get(b"content-type", b""), fields.get(b"grpc-timeout")
-    is_proper = (
-        fields.get(b":method") == b"POST"
-        and (content_type == _GRPC or content_type.startswith(_GRPC_TYPES))
-        and b"te" in fields  # HTTP/2 allows it only one value
-        and (timeout is None or _TIMEOUT.fullmatch(timeout) is not None)
-        and size + _FIELD_BYTES * len(headers) <= MAX_HEADER_BYTES
-    )
-    return Head(
-        fields.get(b":path", b"").decode("ascii", "replace"),
-        [(name, value.decode("utf-8", "replace")) for name, value in found],
-        timeout or b"",
-        fields.get(b"grpc-encoding", b""),
-        None if is_proper else _refusal(fields, content_type, timeout),
-    )
+def reader(*others: str) -> Callable[[Sequence[tuple[bytes, bytes]]], Head]:
+    """Return what reads the headers of requests, and also keeps those of these names."""
+    kept = {name.encode(): name for name in (*_USUAL, *others)}
+
+    def read(headers: Sequence[tuple[bytes, bytes]]) -> Head:
+        """Return what the headers of a request say."""
+        fields = dict(headers)
+        if len(fields) == len(headers):
+            found = [(name, fields[key]) for key, name in kept.items() if key in fields]
+            size = sum(map(len, fields)) + sum(map(len, fields.values()))
+        else:  # a name is repeated
+            found = [(kept[key], value) for key, value in headers if key in kept]
+            size = sum(len(key) + len(value) for key, value in headers)
+        content_type, timeout = fields.get(b"content-type", b""), fields.get(b"grpc-timeout")
+        is_proper = (
+            fields.get(b":method") == b"POST"
+            and (content_type == _GRPC or content_type.startswith(_GRPC_TYPES))
+            and b"te" in fields  # HTTP/2 allows it only one value
+            and (timeout is None or _TIMEOUT.fullmatch(timeout) is not None)
+            and size + _FIELD_BYTES * len(headers) <= MAX_HEADER_BYTES
+        )
+        return Head(
+            fields.get(b":path", b"").decode("ascii", "replace"),
+            [(name, value.decode("utf-8", "replace")) for name, value in found],
+            timeout or b"",
+            fields.get(b"grpc-encoding", b""),
+            None if is_proper else _refusal(fields, content_type, timeout),
+        )
+
+    return read
+
+
+#: Reads the headers that every call is looked at for.
+read = reader()
 
 
 def _refusal(fields: Mapping[bytes, bytes], content_type: bytes, timeout: bytes | None) -> Answer:

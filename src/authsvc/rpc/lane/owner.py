@@ -1,7 +1,9 @@
 """The server, as its connections see it."""
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from authsvc.rpc.lane.head import Head
 from authsvc.rpc.lane.turns import Queues
 from authsvc.rpc.served import Served
 
@@ -14,6 +16,8 @@ class Owner(Protocol):
 
     served: Served
     queues: Queues
+    #: Reads the headers of a call.
+    read_head: Callable[[Sequence[tuple[bytes, bytes]]], Head]
 
     @property
     def connection_age(self) -> float:

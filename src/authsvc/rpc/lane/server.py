@@ -11,6 +11,7 @@ from contextlib import suppress
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.listener import Listener, listeners, spoken
 from authsvc.net.port import AddressInUseError
+from authsvc.rpc.lane import head
 from authsvc.rpc.lane.connection import Connection
 from authsvc.rpc.lane.turns import Queues
 from authsvc.rpc.limits import ANSWERED_SECONDS, HANDSHAKE_SECONDS
@@ -18,6 +19,7 @@ from authsvc.rpc.peer import End, peer_of
 from authsvc.rpc.served import Served
 from authsvc.rpc.tls import Tls
 from authsvc.rpc.watch import Watch
+from authsvc.telemetry.observer import HEADERS
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class Server:
         """
         self.served, self.connection_age, self.longest = served, connection_age, longest
         self._tls, self._answered = tls, answered
+        #: See `owner.Owner`.
+        self.read_head = head.read if served.entrance.observer is None else head.reader(*HEADERS)
         #: In which connections wait that have more to say than others leave them time for.
         self.queues = Queues()
         #: Those that are open, and those that are being set up.

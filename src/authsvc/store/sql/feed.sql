@@ -60,10 +60,11 @@ SELECT pg_notify('authsvc_feed', $1);
 -- R6. Finds entries by their nonces $1, near the end of the feed, and sends hints: with the prefixes in $2, or without an entry
 -- where they are NULL. In a transaction of its own, because NOTIFY takes a lock of the whole cluster when it commits. That
 -- commit need not wait for the disk or the standby: a hint may be lost. With the number of clients that hold credentials, by
--- reports that are believed, because it costs no further message here.
+-- reports that are believed, and of workers, because it costs no further message here.
 SELECT a.nonce, f.seq, pg_notify('authsvc_feed', coalesce(f.seq || ' ' || a.nonce || ' ' || a.prefixes, '')),
        (SELECT coalesce(sum(r.client_count), 0) FROM authsvc.client_reports r
-         WHERE r.report_time > clock_timestamp() - interval '10 seconds')::integer AS holders
+         WHERE r.report_time > clock_timestamp() - interval '10 seconds')::integer AS holders,
+       (SELECT count(*) FROM authsvc.workers)::integer AS workers
   FROM unnest($1::uuid[], $2::text[]) AS a (nonce, prefixes) CROSS JOIN LATERAL authsvc.find_place(a.nonce) AS f (seq)
  WHERE f.seq IS NOT NULL AND set_config('synchronous_commit', 'off', true) IS NOT NULL;
 

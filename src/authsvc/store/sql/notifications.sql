@@ -78,3 +78,12 @@ DELETE FROM authsvc.notifications n
          ORDER BY o.spread_time LIMIT $3) AS old
  WHERE n.notification_id = old.notification_id
 RETURNING old.waits;
+
+-- name: insert_trace_parents
+-- Of those notifications of $1 that there are.
+INSERT INTO authsvc.trace_parents (notification_id, trace_parent)
+SELECT n.notification_id, t.trace_parent
+  FROM unnest($1::text[], $2::text[]) AS t (notification_id, trace_parent)
+  JOIN authsvc.notifications n ON n.notification_id = t.notification_id
+   FOR KEY SHARE OF n
+    ON CONFLICT DO NOTHING;

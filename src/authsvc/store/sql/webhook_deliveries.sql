@@ -40,12 +40,13 @@ RETURNING w.webhook_id, w.failing_since IS NOT NULL AS is_failing, w.line_time A
 SELECT d.delivery_id, d.attempt_count, w.webhook_id, w.owner_id AS webhook_owner_id, w.url, w.description, w.event_types,
        w.technical_contacts, w.enabled, w.disable_reason, w.create_time, w.creator_id, w.update_time, w.version, w.secrets,
        w.failing_since, w.warn_time, n.notification_id, n.type, n.owner_id, n.event_time, n.position, n.target_id, n.actor_id,
-       n.actor_owner_id, n.actor_type, n.details, n.subject, n.contacts
+       n.actor_owner_id, n.actor_type, n.details, n.subject, n.contacts, t.trace_parent
   FROM authsvc.webhooks w
   CROSS JOIN LATERAL (
       SELECT d.delivery_id, d.attempt_count, d.notification_id FROM authsvc.webhook_deliveries d
        WHERE d.webhook_id = w.webhook_id AND d.state = 'pending' AND d.next_time <= $3 ORDER BY d.delivery_id LIMIT 1) AS d
   JOIN authsvc.notifications n ON n.notification_id = d.notification_id
+  LEFT JOIN authsvc.trace_parents t ON t.notification_id = d.notification_id
  WHERE w.webhook_id = $1 AND w.held_until = $2 AND w.enabled;
 
 -- name: give_line_back

@@ -18,6 +18,7 @@ import httpcore
 from authsvc.net.checked_connection import NETWORK_ERRORS, USER_AGENT, TooLargeError, exchange
 from authsvc.net.listen_address import ListenAddress
 from authsvc.net.resolver import Resolver
+from authsvc.telemetry.current_call import outgoing_headers
 from authsvc.web.console.oidc.failure import ProviderUnavailable
 
 _AT_ONCE = 4
@@ -81,6 +82,7 @@ class HttpClient:
                 ("user-agent", USER_AGENT),
                 ("accept", "application/json"),
                 *length.items(),
+                *outgoing_headers(),
                 *headers.items(),
             ],
             content=body,

@@ -1,0 +1,49 @@
+"""Requests that are no RPCs, such as those of pages: the log names them, and they are observed.
+
+The calls of RPCs that they make are named like them, and are inside of them in a trace.
+"""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from authsvc.entrance.code import INTERNAL
+from authsvc.entrance.incoming_call import loggable
+from authsvc.telemetry.current_call import REQUEST_ID, CurrentCall, answering
+from authsvc.telemetry.observer import HEADERS, Observer
+
+# Asked by machines, again and again.
+_PROBES = frozenset({"/healthz", "/readyz"})
+
+
+class NamedCalls:
+    """Passes requests to an application, each in a call of its own."""
+
+    def __init__(self, application: ASGIApp, observer: Observer | None) -> None:
+        self._application = application
+        self._observer = None if observer is None else observer.over("http")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        headers = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in scope.get("headers", ())
+            if name.decode("latin-1") in (REQUEST_ID, *HEADERS)
+        ]
+        call = CurrentCall(loggable(dict(headers).get(REQUEST_ID, "")))
+        if self._observer is None or scope["type"] != "http" or scope["path"] in _PROBES:
+            with answering(call):
+                await self._application(scope, receive, send)
+            return
+        # The rest of the path has ids.
+        first = scope["path"].split("/")[1][:40]
+        place = first if first.replace("-", "").isalnum() else "other"
+        with self._observer.observed(place, scope["method"], call, headers, is_picked=True) as observation:
+
+            async def noted(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    observation.outcome.verdict = str(message["status"])
+                    if message["status"] >= 500:
+                        observation.outcome.fail(INTERNAL, "INTERNAL")
+                await send(message)
+
+            with answering(call):
+                await self._application(scope, receive, noted)
