@@ -157,6 +157,11 @@ public final class AuthClient implements AutoCloseable {
     return "AuthClient(" + address + ")";
   }
 
+  /** Waits until there is a connection, for tests. */
+  void awaitConnection(Duration most) {
+    connections.await(most);
+  }
+
   private Duration deadlineOf(VerifyOptions options) {
     return options.deadline() == null ? deadline : options.deadline();
   }

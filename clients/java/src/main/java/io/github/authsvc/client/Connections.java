@@ -11,6 +11,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 
@@ -43,6 +44,15 @@ final class Connections implements AutoCloseable {
 
     Channel channel() {
       return channel;
+    }
+
+    private void whenReady(Runnable then) {
+      ConnectivityState state = channel.getState(true);
+      if (state == ConnectivityState.READY) {
+        then.run();
+      } else {
+        channel.notifyWhenStateChanged(state, () -> whenReady(then));
+      }
     }
 
     /** Prefers other channels for a while, because a call on this one was not answered in time. */
@@ -108,6 +118,17 @@ final class Connections implements AutoCloseable {
       }
     }
     return ready == null ? all.get(first) : ready;
+  }
+
+  /** Waits until all are ready, for tests. */
+  void await(Duration most) {
+    CountDownLatch ready = new CountDownLatch(all.size());
+    all.forEach(connection -> connection.whenReady(ready::countDown));
+    try {
+      ready.await(most.toMillis(), TimeUnit.MILLISECONDS);
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+    }
   }
 
   /** Closes the channels and ends calls in flight. */
