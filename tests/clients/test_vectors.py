@@ -20,6 +20,8 @@ _SERVICE = [case["name"] for case in _CASES if "service" in case["given"]]
 #: By language: the program that has to be installed, and the command, in the directory of the client.
 RUNNERS = {
     "go": ("go", ("go", "run", "./internal/vectors")),
+    "typescript": ("npm", ("sh", "-c", "test -d node_modules || npm ci --silent; npm run --silent vectors")),
+    "java": ("mvn", ("mvn", "-q", "-B", "test-compile", "exec:java")),
 }
 _CLIENTS = VECTORS.parent
 # A cold cache of a compiler is most of it.

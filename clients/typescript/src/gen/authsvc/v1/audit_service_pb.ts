@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file authsvc/v1/audit_service.proto.
  */
 export const file_authsvc_v1_audit_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch5hdXRoc3ZjL3YxL2F1ZGl0X3NlcnZpY2UucHJvdG8SCmF1dGhzdmMudjEifwoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIQCghvd25lcl9pZBgBIAEoCRIsCgZmaWx0ZXIYAiABKAsyHC5hdXRoc3ZjLnYxLkF1ZGl0RXZlbnRGaWx0ZXISEQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAki2gEKEEF1ZGl0RXZlbnRGaWx0ZXISKAoHYWN0aW9ucxgBIAMoDjIXLmF1dGhzdmMudjEuQXVkaXRBY3Rpb24SEAoIYWN0b3JfaWQYAiABKAkSEQoJdGFyZ2V0X2lkGAMgASgJEi4KCnRpbWVfYWZ0ZXIYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3RpbWVfYmVmb3JlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5hZnRlcl9wb3NpdGlvbhgGIAEoAyJaChdMaXN0QXVkaXRFdmVudHNSZXNwb25zZRImCgZldmVudHMYASADKAsyFi5hdXRoc3ZjLnYxLkF1ZGl0RXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIrUDCgpBdWRpdEV2ZW50EhAKCGV2ZW50X2lkGAEgASgJEi4KCmV2ZW50X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEicKBmFjdGlvbhgDIAEoDjIXLmF1dGhzdmMudjEuQXVkaXRBY3Rpb24SEAoIYWN0b3JfaWQYBCABKAkSEAoIb3duZXJfaWQYBSABKAkSEQoJdGFyZ2V0X2lkGAYgASgJEhEKCWNsaWVudF9pcBgHIAEoCRI0CgdkZXRhaWxzGAggAygLMiMuYXV0aHN2Yy52MS5BdWRpdEV2ZW50LkRldGFpbHNFbnRyeRISCgpyZXF1ZXN0X2lkGAkgASgJEhYKDmFjdG9yX293bmVyX2lkGAogASgJEikKCmFjdG9yX3R5cGUYCyABKA4yFS5hdXRoc3ZjLnYxLkFjdG9yVHlwZRIQCghwb3NpdGlvbhgMIAEoAxIMCgRoYXNoGA0gASgMEhUKDXByZXZpb3VzX2hhc2gYDiABKAwaLgoMRGV0YWlsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEqUwoJQWN0b3JUeXBlEhoKFkFDVE9SX1RZUEVfVU5TUEVDSUZJRUQQABISCg5BQ1RPUl9UWVBFX0tFWRABEhYKEkFDVE9SX1RZUEVfU0VTU0lPThACKtQGCgtBdWRpdEFjdGlvbhIcChhBVURJVF9BQ1RJT05fVU5TUEVDSUZJRUQQABIcChhBVURJVF9BQ1RJT05fS0VZX0NSRUFURUQQARIcChhBVURJVF9BQ1RJT05fS0VZX1VQREFURUQQAhIcChhBVURJVF9BQ1RJT05fS0VZX1JPVEFURUQQAxIcChhBVURJVF9BQ1RJT05fS0VZX1JFVk9LRUQQBBIcChhBVURJVF9BQ1RJT05fS0VZX0RFTEVURUQQBRIjCh9BVURJVF9BQ1RJT05fT1dORVJfS0VZU19SRVZPS0VEEAYSIAocQVVESVRfQUNUSU9OX1NFU1NJT05fQ1JFQVRFRBAHEiAKHEFVRElUX0FDVElPTl9TRVNTSU9OX1JFVk9LRUQQCBInCiNBVURJVF9BQ1RJT05fT1dORVJfU0VTU0lPTlNfUkVWT0tFRBAJEiUKIUFVRElUX0FDVElPTl9PV05FUl9QT0xJQ1lfVVBEQVRFRBAKEhgKFEFVRElUX0FDVElPTl9SRUZVU0VEEAsSHwobQVVESVRfQUNUSU9OX0VWRU5UU19EUk9QUEVEEAwSIAocQVVESVRfQUNUSU9OX1RBR19LRVlfUk9UQVRFRBANEiAKHEFVRElUX0FDVElPTl9UQUdfS0VZX1JFVElSRUQQDhIhCh1BVURJVF9BQ1RJT05fQ0hBTkdFX0NPTkZJUk1FRBAPEiAKHEFVRElUX0FDVElPTl9XRUJIT09LX0NSRUFURUQQEBIgChxBVURJVF9BQ1RJT05fV0VCSE9PS19VUERBVEVEEBESIAocQVVESVRfQUNUSU9OX1dFQkhPT0tfREVMRVRFRBASEicKI0FVRElUX0FDVElPTl9XRUJIT09LX1NFQ1JFVF9ST1RBVEVEEBMSHQoZQVVESVRfQUNUSU9OX0tFWV9ESVNBQkxFRBAUEhwKGEFVRElUX0FDVElPTl9LRVlfRU5BQkxFRBAVEiQKIEFVRElUX0FDVElPTl9LRVlfQUREUkVTU19SRUZVU0VEEBYSHQoZQVVESVRfQUNUSU9OX0tFWV9JTVBPUlRFRBAXEiUKIUFVRElUX0FDVElPTl9LRVlfQ1JFRElUU19SRUZVTkRFRBAYMn8KDEF1ZGl0U2VydmljZRJvCg9MaXN0QXVkaXRFdmVudHMSIi5hdXRoc3ZjLnYxLkxpc3RBdWRpdEV2ZW50c1JlcXVlc3QaIy5hdXRoc3ZjLnYxLkxpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlIhPCwRgPYXVkaXRfbG9nczpyZWFkYgZwcm90bzM", [file_authsvc_v1_options, file_google_protobuf_timestamp]);
+  fileDesc("Ch5hdXRoc3ZjL3YxL2F1ZGl0X3NlcnZpY2UucHJvdG8SCmF1dGhzdmMudjEioQEKFkxpc3RBdWRpdEV2ZW50c1JlcXVlc3QSGwoIb3duZXJfaWQYASABKAlCCbpIBnIE0MEYARIsCgZmaWx0ZXIYAiABKAsyHC5hdXRoc3ZjLnYxLkF1ZGl0RXZlbnRGaWx0ZXISHQoJcGFnZV9zaXplGAMgASgFQgq6SAcaBRjoBygAEh0KCnBhZ2VfdG9rZW4YBCABKAlCCbpIBnIEGICAASKUAgoQQXVkaXRFdmVudEZpbHRlchI9CgdhY3Rpb25zGAEgAygOMhcuYXV0aHN2Yy52MS5BdWRpdEFjdGlvbkITukgQkgENEEAYASIHggEEEAEgABIeCghhY3Rvcl9pZBgCIAEoCUIMukgJcgcYgATYwRgBEh8KCXRhcmdldF9pZBgDIAEoCUIMukgJcgcYgATYwRgBEi4KCnRpbWVfYWZ0ZXIYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3RpbWVfYmVmb3JlGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIfCg5hZnRlcl9wb3NpdGlvbhgGIAEoA0IHukgEIgIoACJaChdMaXN0QXVkaXRFdmVudHNSZXNwb25zZRImCgZldmVudHMYASADKAsyFi5hdXRoc3ZjLnYxLkF1ZGl0RXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIrUDCgpBdWRpdEV2ZW50EhAKCGV2ZW50X2lkGAEgASgJEi4KCmV2ZW50X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEicKBmFjdGlvbhgDIAEoDjIXLmF1dGhzdmMudjEuQXVkaXRBY3Rpb24SEAoIYWN0b3JfaWQYBCABKAkSEAoIb3duZXJfaWQYBSABKAkSEQoJdGFyZ2V0X2lkGAYgASgJEhEKCWNsaWVudF9pcBgHIAEoCRI0CgdkZXRhaWxzGAggAygLMiMuYXV0aHN2Yy52MS5BdWRpdEV2ZW50LkRldGFpbHNFbnRyeRISCgpyZXF1ZXN0X2lkGAkgASgJEhYKDmFjdG9yX293bmVyX2lkGAogASgJEikKCmFjdG9yX3R5cGUYCyABKA4yFS5hdXRoc3ZjLnYxLkFjdG9yVHlwZRIQCghwb3NpdGlvbhgMIAEoAxIMCgRoYXNoGA0gASgMEhUKDXByZXZpb3VzX2hhc2gYDiABKAwaLgoMRGV0YWlsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEqUwoJQWN0b3JUeXBlEhoKFkFDVE9SX1RZUEVfVU5TUEVDSUZJRUQQABISCg5BQ1RPUl9UWVBFX0tFWRABEhYKEkFDVE9SX1RZUEVfU0VTU0lPThACKtQGCgtBdWRpdEFjdGlvbhIcChhBVURJVF9BQ1RJT05fVU5TUEVDSUZJRUQQABIcChhBVURJVF9BQ1RJT05fS0VZX0NSRUFURUQQARIcChhBVURJVF9BQ1RJT05fS0VZX1VQREFURUQQAhIcChhBVURJVF9BQ1RJT05fS0VZX1JPVEFURUQQAxIcChhBVURJVF9BQ1RJT05fS0VZX1JFVk9LRUQQBBIcChhBVURJVF9BQ1RJT05fS0VZX0RFTEVURUQQBRIjCh9BVURJVF9BQ1RJT05fT1dORVJfS0VZU19SRVZPS0VEEAYSIAocQVVESVRfQUNUSU9OX1NFU1NJT05fQ1JFQVRFRBAHEiAKHEFVRElUX0FDVElPTl9TRVNTSU9OX1JFVk9LRUQQCBInCiNBVURJVF9BQ1RJT05fT1dORVJfU0VTU0lPTlNfUkVWT0tFRBAJEiUKIUFVRElUX0FDVElPTl9PV05FUl9QT0xJQ1lfVVBEQVRFRBAKEhgKFEFVRElUX0FDVElPTl9SRUZVU0VEEAsSHwobQVVESVRfQUNUSU9OX0VWRU5UU19EUk9QUEVEEAwSIAocQVVESVRfQUNUSU9OX1RBR19LRVlfUk9UQVRFRBANEiAKHEFVRElUX0FDVElPTl9UQUdfS0VZX1JFVElSRUQQDhIhCh1BVURJVF9BQ1RJT05fQ0hBTkdFX0NPTkZJUk1FRBAPEiAKHEFVRElUX0FDVElPTl9XRUJIT09LX0NSRUFURUQQEBIgChxBVURJVF9BQ1RJT05fV0VCSE9PS19VUERBVEVEEBESIAocQVVESVRfQUNUSU9OX1dFQkhPT0tfREVMRVRFRBASEicKI0FVRElUX0FDVElPTl9XRUJIT09LX1NFQ1JFVF9ST1RBVEVEEBMSHQoZQVVESVRfQUNUSU9OX0tFWV9ESVNBQkxFRBAUEhwKGEFVRElUX0FDVElPTl9LRVlfRU5BQkxFRBAVEiQKIEFVRElUX0FDVElPTl9LRVlfQUREUkVTU19SRUZVU0VEEBYSHQoZQVVESVRfQUNUSU9OX0tFWV9JTVBPUlRFRBAXEiUKIUFVRElUX0FDVElPTl9LRVlfQ1JFRElUU19SRUZVTkRFRBAYMn8KDEF1ZGl0U2VydmljZRJvCg9MaXN0QXVkaXRFdmVudHMSIi5hdXRoc3ZjLnYxLkxpc3RBdWRpdEV2ZW50c1JlcXVlc3QaIy5hdXRoc3ZjLnYxLkxpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlIhPCwRgPYXVkaXRfbG9nczpyZWFkYgZwcm90bzM", [file_authsvc_v1_options, file_google_protobuf_timestamp]);
 
 /**
  * Request message for ListAuditEvents.
@@ -25,14 +25,14 @@ export type ListAuditEventsRequest = Message<"authsvc.v1.ListAuditEventsRequest"
    * The owner whose events are listed. A caller can list the events of its own
    * owner; a caller of the reserved owner `authsvc` can list those of any owner.
    *
-   * @generated from field: string owner_id = 1;
+   * @generated from field: string owner_id = 1 [json_name = ""];
    */
   ownerId: string;
 
   /**
    * Which events to list. If unset, all are listed.
    *
-   * @generated from field: authsvc.v1.AuditEventFilter filter = 2;
+   * @generated from field: authsvc.v1.AuditEventFilter filter = 2 [json_name = ""];
    */
   filter?: AuditEventFilter | undefined;
 
@@ -41,7 +41,7 @@ export type ListAuditEventsRequest = Message<"authsvc.v1.ListAuditEventsRequest"
    * returned. A page has fewer if they would take more than 2 MiB;
    * `next_page_token` is then set.
    *
-   * @generated from field: int32 page_size = 3;
+   * @generated from field: int32 page_size = 3 [json_name = ""];
    */
   pageSize: number;
 
@@ -50,7 +50,7 @@ export type ListAuditEventsRequest = Message<"authsvc.v1.ListAuditEventsRequest"
    * the same as in that call. Events recorded in the meantime are not on any later
    * page.
    *
-   * @generated from field: string page_token = 4;
+   * @generated from field: string page_token = 4 [json_name = ""];
    */
   pageToken: string;
 };
@@ -71,35 +71,35 @@ export type AuditEventFilter = Message<"authsvc.v1.AuditEventFilter"> & {
   /**
    * The action is one of these.
    *
-   * @generated from field: repeated authsvc.v1.AuditAction actions = 1;
+   * @generated from field: repeated authsvc.v1.AuditAction actions = 1 [json_name = ""];
    */
   actions: AuditAction[];
 
   /**
    * The `actor_id` is this one.
    *
-   * @generated from field: string actor_id = 2;
+   * @generated from field: string actor_id = 2 [json_name = ""];
    */
   actorId: string;
 
   /**
    * The `target_id` is this one.
    *
-   * @generated from field: string target_id = 3;
+   * @generated from field: string target_id = 3 [json_name = ""];
    */
   targetId: string;
 
   /**
    * The event happened at this time or later.
    *
-   * @generated from field: google.protobuf.Timestamp time_after = 4;
+   * @generated from field: google.protobuf.Timestamp time_after = 4 [json_name = ""];
    */
   timeAfter?: Timestamp | undefined;
 
   /**
    * The event happened before this time.
    *
-   * @generated from field: google.protobuf.Timestamp time_before = 5;
+   * @generated from field: google.protobuf.Timestamp time_before = 5 [json_name = ""];
    */
   timeBefore?: Timestamp | undefined;
 
@@ -107,7 +107,7 @@ export type AuditEventFilter = Message<"authsvc.v1.AuditEventFilter"> & {
    * The `position` is greater than this one. A receiver of webhooks that misses
    * positions lists those after the last one that it knows.
    *
-   * @generated from field: int64 after_position = 6;
+   * @generated from field: int64 after_position = 6 [json_name = ""];
    */
   afterPosition: bigint;
 };
@@ -128,14 +128,14 @@ export type ListAuditEventsResponse = Message<"authsvc.v1.ListAuditEventsRespons
   /**
    * One page of events, newest first.
    *
-   * @generated from field: repeated authsvc.v1.AuditEvent events = 1;
+   * @generated from field: repeated authsvc.v1.AuditEvent events = 1 [json_name = ""];
    */
   events: AuditEvent[];
 
   /**
    * The `page_token` for the next page. Empty on the last page.
    *
-   * @generated from field: string next_page_token = 2;
+   * @generated from field: string next_page_token = 2 [json_name = ""];
    */
   nextPageToken: string;
 };
@@ -156,7 +156,7 @@ export type AuditEvent = Message<"authsvc.v1.AuditEvent"> & {
   /**
    * The stable id of the event. It starts with `evt_`.
    *
-   * @generated from field: string event_id = 1;
+   * @generated from field: string event_id = 1 [json_name = ""];
    */
   eventId: string;
 
@@ -164,14 +164,14 @@ export type AuditEvent = Message<"authsvc.v1.AuditEvent"> & {
    * When the action took place. Never earlier than the event at the previous
    * position.
    *
-   * @generated from field: google.protobuf.Timestamp event_time = 2;
+   * @generated from field: google.protobuf.Timestamp event_time = 2 [json_name = ""];
    */
   eventTime?: Timestamp | undefined;
 
   /**
    * The action.
    *
-   * @generated from field: authsvc.v1.AuditAction action = 3;
+   * @generated from field: authsvc.v1.AuditAction action = 3 [json_name = ""];
    */
   action: AuditAction;
 
@@ -181,7 +181,7 @@ export type AuditEvent = Message<"authsvc.v1.AuditEvent"> & {
    * For an action of the service itself: `bootstrap`, `retention`, or `rotation`, which
    * ends the grace period of a key that is not used any more.
    *
-   * @generated from field: string actor_id = 4;
+   * @generated from field: string actor_id = 4 [json_name = ""];
    */
   actorId: string;
 
@@ -189,7 +189,7 @@ export type AuditEvent = Message<"authsvc.v1.AuditEvent"> & {
    * The owner that the event belongs to: the owner of the target. For REFUSED, the
    * owner of the caller.
    *
-   * @generated from field: string owner_id = 5;
+   * @generated from field: string owner_id = 5 [json_name = ""];
    */
   ownerId: string;
 
@@ -198,7 +198,7 @@ export type AuditEvent = Message<"authsvc.v1.AuditEvent"> & {
    * keys or sessions of an owner, or on its policy, the owner. For an action on a
    * tag key, its number. For REFUSED, the owner that was requested, if known.
    *
-   * @generated from field: string target_id = 6;
+   * @generated from field: string target_id = 6 [json_name = ""];
    */
   targetId: string;
 
@@ -206,7 +206,7 @@ export type AuditEvent = Message<"authsvc.v1.AuditEvent"> & {
    * The address that the call came from. Empty if there was no call, or the
    * address is not known.
    *
-   * @generated from field: string client_ip = 7;
+   * @generated from field: string client_ip = 7 [json_name = ""];
    */
   clientIp: string;
 
@@ -214,35 +214,35 @@ export type AuditEvent = Message<"authsvc.v1.AuditEvent"> & {
    * Further details, never a secret. `AuditAction` documents them. Texts are
    * truncated to 512 characters.
    *
-   * @generated from field: map<string, string> details = 8;
+   * @generated from field: map<string, string> details = 8 [json_name = ""];
    */
   details: { [key: string]: string };
 
   /**
    * The id that the caller gave the call, in the metadata `x-request-id`.
    *
-   * @generated from field: string request_id = 9;
+   * @generated from field: string request_id = 9 [json_name = ""];
    */
   requestId: string;
 
   /**
    * The owner of the caller.
    *
-   * @generated from field: string actor_owner_id = 10;
+   * @generated from field: string actor_owner_id = 10 [json_name = ""];
    */
   actorOwnerId: string;
 
   /**
    * The type of the credential that the caller presented.
    *
-   * @generated from field: authsvc.v1.ActorType actor_type = 11;
+   * @generated from field: authsvc.v1.ActorType actor_type = 11 [json_name = ""];
    */
   actorType: ActorType;
 
   /**
    * The position in the owner's chain: 1, 2, 3 and so on, without gaps.
    *
-   * @generated from field: int64 position = 12;
+   * @generated from field: int64 position = 12 [json_name = ""];
    */
   position: bigint;
 
@@ -250,7 +250,7 @@ export type AuditEvent = Message<"authsvc.v1.AuditEvent"> & {
    * The SHA-256 hash of the whole event, including its position and
    * `previous_hash`.
    *
-   * @generated from field: bytes hash = 13;
+   * @generated from field: bytes hash = 13 [json_name = ""];
    */
   hash: Uint8Array;
 
@@ -258,7 +258,7 @@ export type AuditEvent = Message<"authsvc.v1.AuditEvent"> & {
    * The hash of the event at the previous position. For the first event, 32 zero
    * bytes.
    *
-   * @generated from field: bytes previous_hash = 14;
+   * @generated from field: bytes previous_hash = 14 [json_name = ""];
    */
   previousHash: Uint8Array;
 };

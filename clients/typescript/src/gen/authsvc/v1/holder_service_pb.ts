@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file authsvc/v1/holder_service.proto.
  */
 export const file_authsvc_v1_holder_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9hdXRoc3ZjL3YxL2hvbGRlcl9zZXJ2aWNlLnByb3RvEgphdXRoc3ZjLnYxItUGCg1Gb2xsb3dSZXF1ZXN0Ei4KBGpvaW4YASABKAsyHi5hdXRoc3ZjLnYxLkZvbGxvd1JlcXVlc3QuSm9pbkgAEjAKBXJlbmV3GAIgASgLMh8uYXV0aHN2Yy52MS5Gb2xsb3dSZXF1ZXN0LlJlbmV3SAASLgoEaG9sZBgDIAEoCzIeLmF1dGhzdmMudjEuRm9sbG93UmVxdWVzdC5Ib2xkSAASNAoHY29uZmlybRgEIAEoCzIhLmF1dGhzdmMudjEuRm9sbG93UmVxdWVzdC5Db25maXJtSAASLgoEdXNlcxgFIAEoCzIeLmF1dGhzdmMudjEuRm9sbG93UmVxdWVzdC5Vc2VzSAASNAoHcmVsZWFzZRgGIAEoCzIhLmF1dGhzdmMudjEuRm9sbG93UmVxdWVzdC5SZWxlYXNlSAASMAoFbGVhdmUYByABKAsyHy5hdXRoc3ZjLnYxLkZvbGxvd1JlcXVlc3QuTGVhdmVIABo5CgRKb2luEhAKCGluc3RhbmNlGAEgASgJEhAKCGNhcGFjaXR5GAIgASgFEg0KBXJ1bGVzGAMgASgFGhcKBVJlbmV3Eg4KBm51bWJlchgBIAEoAxpaCgRIb2xkEg4KBm51bWJlchgBIAEoAxISCgpjcmVkZW50aWFsGAIgASgJEi4KBGtpbmQYAyABKA4yIC5hdXRoc3ZjLnYxLkhvbGRlckNyZWRlbnRpYWxLaW5kGhkKB0NvbmZpcm0SDgoGbnVtYmVyGAEgASgDGq4BCgNVc2USFQoNY3JlZGVudGlhbF9pZBgBIAEoCRIsCgh1c2VfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJY2xpZW50X2lwGAMgASgJEhIKCnVzZXJfYWdlbnQYBCABKAkSLQoMY2xpZW50X2hpbnRzGAUgASgLMhcuYXV0aHN2Yy52MS5DbGllbnRIaW50cxIMCgR1c2VzGAYgASgDGjMKBFVzZXMSKwoEdXNlcxgBIAMoCzIdLmF1dGhzdmMudjEuRm9sbG93UmVxdWVzdC5Vc2UaHwoHUmVsZWFzZRIUCgxrZXlfcHJlZml4ZXMYASADKAkaBwoFTGVhdmVCCQoHbWVzc2FnZSLUBQoORm9sbG93UmVzcG9uc2USMwoGam9pbmVkGAEgASgLMiEuYXV0aHN2Yy52MS5Gb2xsb3dSZXNwb25zZS5Kb2luZWRIABIxCgVncmFudBgCIAEoCzIgLmF1dGhzdmMudjEuRm9sbG93UmVzcG9uc2UuR3JhbnRIABIvCgRoZWxkGAMgASgLMh8uYXV0aHN2Yy52MS5Gb2xsb3dSZXNwb25zZS5IZWxkSAASMwoGZm9yZ2V0GAQgASgLMiEuYXV0aHN2Yy52MS5Gb2xsb3dSZXNwb25zZS5Gb3JnZXRIABItCgNlbmQYBSABKAsyHi5hdXRoc3ZjLnYxLkZvbGxvd1Jlc3BvbnNlLkVuZEgAGkQKBkpvaW5lZBIoCgVsZWFzZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghjYXBhY2l0eRgCIAEoBRpqCgVHcmFudBIOCgZudW1iZXIYASABKAMSKAoFbGVhc2UYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoDbm93GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBpaCgRIZWxkEg4KBm51bWJlchgBIAEoAxIuCgpjcmVkZW50aWFsGAIgASgLMhouYXV0aHN2Yy52MS5IZWxkQ3JlZGVudGlhbBISCgp1bmFuc3dlcmVkGAMgASgIGoQBCgZGb3JnZXQSDgoGbnVtYmVyGAEgASgDEhQKDGtleV9wcmVmaXhlcxgCIAMoCRIQCghvd25lcl9pZBgDIAEoCRIuCgRraW5kGAQgASgOMiAuYXV0aHN2Yy52MS5Ib2xkZXJDcmVkZW50aWFsS2luZBISCgpldmVyeXRoaW5nGAUgASgIGiUKA0VuZBIOCgZudW1iZXIYASABKAMSDgoGcmVhc29uGAIgASgJQgkKB21lc3NhZ2UitQUKDkhlbGRDcmVkZW50aWFsEhUKDWNyZWRlbnRpYWxfaWQYASABKAkSEAoIb3duZXJfaWQYAiABKAkSLgoEa2luZBgDIAEoDjIgLmF1dGhzdmMudjEuSG9sZGVyQ3JlZGVudGlhbEtpbmQSDgoGc2NvcGVzGAQgAygJEi8KC2V4cGlyZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZXZva2VfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIZGlzYWJsZWQYByABKAgSQAoLYW5ub3RhdGlvbnMYCCADKAsyKy5hdXRoc3ZjLnYxLkhlbGRDcmVkZW50aWFsLkFubm90YXRpb25zRW50cnkSNQoIYWN0aXZpdHkYCSABKAsyIy5hdXRoc3ZjLnYxLkhlbGRDcmVkZW50aWFsLkFjdGl2aXR5EjIKDmRpc2FibGVkX3VudGlsGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBhbGxvd2VkX25ldHdvcmtzGAsgAygJEhYKDm93bmVyX25ldHdvcmtzGAwgAygJGrIBCghBY3Rpdml0eRI2ChJsYXN0X2FjdGl2aXR5X3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3JlY29yZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgxpZGxlX3RpbWVvdXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDAoEb3ZlchgEIAEoCBoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEqggEKFEhvbGRlckNyZWRlbnRpYWxLaW5kEiYKIkhPTERFUl9DUkVERU5USUFMX0tJTkRfVU5TUEVDSUZJRUQQABIeChpIT0xERVJfQ1JFREVOVElBTF9LSU5EX0tFWRABEiIKHkhPTERFUl9DUkVERU5USUFMX0tJTkRfU0VTU0lPThACMmgKDUhvbGRlclNlcnZpY2USVwoGRm9sbG93EhkuYXV0aHN2Yy52MS5Gb2xsb3dSZXF1ZXN0GhouYXV0aHN2Yy52MS5Gb2xsb3dSZXNwb25zZSISwsEYDmhvbGRlcnM6Zm9sbG93KAEwAWIGcHJvdG8z", [file_authsvc_v1_options, file_authsvc_v1_session_service, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Ch9hdXRoc3ZjL3YxL2hvbGRlcl9zZXJ2aWNlLnByb3RvEgphdXRoc3ZjLnYxItIHCg1Gb2xsb3dSZXF1ZXN0Ei4KBGpvaW4YASABKAsyHi5hdXRoc3ZjLnYxLkZvbGxvd1JlcXVlc3QuSm9pbkgAEjAKBXJlbmV3GAIgASgLMh8uYXV0aHN2Yy52MS5Gb2xsb3dSZXF1ZXN0LlJlbmV3SAASLgoEaG9sZBgDIAEoCzIeLmF1dGhzdmMudjEuRm9sbG93UmVxdWVzdC5Ib2xkSAASNAoHY29uZmlybRgEIAEoCzIhLmF1dGhzdmMudjEuRm9sbG93UmVxdWVzdC5Db25maXJtSAASLgoEdXNlcxgFIAEoCzIeLmF1dGhzdmMudjEuRm9sbG93UmVxdWVzdC5Vc2VzSAASNAoHcmVsZWFzZRgGIAEoCzIhLmF1dGhzdmMudjEuRm9sbG93UmVxdWVzdC5SZWxlYXNlSAASMAoFbGVhdmUYByABKAsyHy5hdXRoc3ZjLnYxLkZvbGxvd1JlcXVlc3QuTGVhdmVIABpYCgRKb2luEhkKCGluc3RhbmNlGAEgASgJQge6SARyAhhkEh0KCGNhcGFjaXR5GAIgASgFQgu6SAgaBhjAhD0gABIWCgVydWxlcxgDIAEoBUIHukgEGgIoABoXCgVSZW5ldxIOCgZudW1iZXIYASABKAMacAoESG9sZBIOCgZudW1iZXIYASABKAMSHAoKY3JlZGVudGlhbBgCIAEoCUIIukgFcgMYgAgSOgoEa2luZBgDIAEoDjIgLmF1dGhzdmMudjEuSG9sZGVyQ3JlZGVudGlhbEtpbmRCCrpIB4IBBBABIAAaGQoHQ29uZmlybRIOCgZudW1iZXIYASABKAMa2QEKA1VzZRIeCg1jcmVkZW50aWFsX2lkGAEgASgJQge6SARyAhhkEiwKCHVzZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIaCgljbGllbnRfaXAYAyABKAlCB7pIBHICGGQSHAoKdXNlcl9hZ2VudBgEIAEoCUIIukgFcgMYgEASLQoMY2xpZW50X2hpbnRzGAUgASgLMhcuYXV0aHN2Yy52MS5DbGllbnRIaW50cxIbCgR1c2VzGAYgASgDQg26SAoiCBiAlOvcAygAGj4KBFVzZXMSNgoEdXNlcxgBIAMoCzIdLmF1dGhzdmMudjEuRm9sbG93UmVxdWVzdC5Vc2VCCbpIBpIBAxDoBxoqCgdSZWxlYXNlEh8KDGtleV9wcmVmaXhlcxgBIAMoCUIJukgGkgEDEOgHGgcKBUxlYXZlQhAKB21lc3NhZ2USBbpIAggBItQFCg5Gb2xsb3dSZXNwb25zZRIzCgZqb2luZWQYASABKAsyIS5hdXRoc3ZjLnYxLkZvbGxvd1Jlc3BvbnNlLkpvaW5lZEgAEjEKBWdyYW50GAIgASgLMiAuYXV0aHN2Yy52MS5Gb2xsb3dSZXNwb25zZS5HcmFudEgAEi8KBGhlbGQYAyABKAsyHy5hdXRoc3ZjLnYxLkZvbGxvd1Jlc3BvbnNlLkhlbGRIABIzCgZmb3JnZXQYBCABKAsyIS5hdXRoc3ZjLnYxLkZvbGxvd1Jlc3BvbnNlLkZvcmdldEgAEi0KA2VuZBgFIAEoCzIeLmF1dGhzdmMudjEuRm9sbG93UmVzcG9uc2UuRW5kSAAaRAoGSm9pbmVkEigKBWxlYXNlGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCGNhcGFjaXR5GAIgASgFGmoKBUdyYW50Eg4KBm51bWJlchgBIAEoAxIoCgVsZWFzZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhInCgNub3cYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGloKBEhlbGQSDgoGbnVtYmVyGAEgASgDEi4KCmNyZWRlbnRpYWwYAiABKAsyGi5hdXRoc3ZjLnYxLkhlbGRDcmVkZW50aWFsEhIKCnVuYW5zd2VyZWQYAyABKAgahAEKBkZvcmdldBIOCgZudW1iZXIYASABKAMSFAoMa2V5X3ByZWZpeGVzGAIgAygJEhAKCG93bmVyX2lkGAMgASgJEi4KBGtpbmQYBCABKA4yIC5hdXRoc3ZjLnYxLkhvbGRlckNyZWRlbnRpYWxLaW5kEhIKCmV2ZXJ5dGhpbmcYBSABKAgaJQoDRW5kEg4KBm51bWJlchgBIAEoAxIOCgZyZWFzb24YAiABKAlCCQoHbWVzc2FnZSK1BQoOSGVsZENyZWRlbnRpYWwSFQoNY3JlZGVudGlhbF9pZBgBIAEoCRIQCghvd25lcl9pZBgCIAEoCRIuCgRraW5kGAMgASgOMiAuYXV0aHN2Yy52MS5Ib2xkZXJDcmVkZW50aWFsS2luZBIOCgZzY29wZXMYBCADKAkSLwoLZXhwaXJlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3Jldm9rZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghkaXNhYmxlZBgHIAEoCBJACgthbm5vdGF0aW9ucxgIIAMoCzIrLmF1dGhzdmMudjEuSGVsZENyZWRlbnRpYWwuQW5ub3RhdGlvbnNFbnRyeRI1CghhY3Rpdml0eRgJIAEoCzIjLmF1dGhzdmMudjEuSGVsZENyZWRlbnRpYWwuQWN0aXZpdHkSMgoOZGlzYWJsZWRfdW50aWwYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhgKEGFsbG93ZWRfbmV0d29ya3MYCyADKAkSFgoOb3duZXJfbmV0d29ya3MYDCADKAkasgEKCEFjdGl2aXR5EjYKEmxhc3RfYWN0aXZpdHlfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmVjb3JkX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KDGlkbGVfdGltZW91dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIMCgRvdmVyGAQgASgIGjIKEEFubm90YXRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASqCAQoUSG9sZGVyQ3JlZGVudGlhbEtpbmQSJgoiSE9MREVSX0NSRURFTlRJQUxfS0lORF9VTlNQRUNJRklFRBAAEh4KGkhPTERFUl9DUkVERU5USUFMX0tJTkRfS0VZEAESIgoeSE9MREVSX0NSRURFTlRJQUxfS0lORF9TRVNTSU9OEAIyaAoNSG9sZGVyU2VydmljZRJXCgZGb2xsb3cSGS5hdXRoc3ZjLnYxLkZvbGxvd1JlcXVlc3QaGi5hdXRoc3ZjLnYxLkZvbGxvd1Jlc3BvbnNlIhLCwRgOaG9sZGVyczpmb2xsb3coATABYgZwcm90bzM", [file_authsvc_v1_options, file_authsvc_v1_session_service, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * What a client says. The first message has to be `join`, and only that.
@@ -32,7 +32,7 @@ export type FollowRequest = Message<"authsvc.v1.FollowRequest"> & {
     /**
      * The first message.
      *
-     * @generated from field: authsvc.v1.FollowRequest.Join join = 1;
+     * @generated from field: authsvc.v1.FollowRequest.Join join = 1 [json_name = ""];
      */
     value: FollowRequest_Join;
     case: "join";
@@ -40,7 +40,7 @@ export type FollowRequest = Message<"authsvc.v1.FollowRequest"> & {
     /**
      * Every second or so.
      *
-     * @generated from field: authsvc.v1.FollowRequest.Renew renew = 2;
+     * @generated from field: authsvc.v1.FollowRequest.Renew renew = 2 [json_name = ""];
      */
     value: FollowRequest_Renew;
     case: "renew";
@@ -48,7 +48,7 @@ export type FollowRequest = Message<"authsvc.v1.FollowRequest"> & {
     /**
      * For a string that is not held.
      *
-     * @generated from field: authsvc.v1.FollowRequest.Hold hold = 3;
+     * @generated from field: authsvc.v1.FollowRequest.Hold hold = 3 [json_name = ""];
      */
     value: FollowRequest_Hold;
     case: "hold";
@@ -56,7 +56,7 @@ export type FollowRequest = Message<"authsvc.v1.FollowRequest"> & {
     /**
      * After each `forget` and `end`.
      *
-     * @generated from field: authsvc.v1.FollowRequest.Confirm confirm = 4;
+     * @generated from field: authsvc.v1.FollowRequest.Confirm confirm = 4 [json_name = ""];
      */
     value: FollowRequest_Confirm;
     case: "confirm";
@@ -64,7 +64,7 @@ export type FollowRequest = Message<"authsvc.v1.FollowRequest"> & {
     /**
      * Now and then.
      *
-     * @generated from field: authsvc.v1.FollowRequest.Uses uses = 5;
+     * @generated from field: authsvc.v1.FollowRequest.Uses uses = 5 [json_name = ""];
      */
     value: FollowRequest_Uses;
     case: "uses";
@@ -72,7 +72,7 @@ export type FollowRequest = Message<"authsvc.v1.FollowRequest"> & {
     /**
      * Now and then.
      *
-     * @generated from field: authsvc.v1.FollowRequest.Release release = 6;
+     * @generated from field: authsvc.v1.FollowRequest.Release release = 6 [json_name = ""];
      */
     value: FollowRequest_Release;
     case: "release";
@@ -80,7 +80,7 @@ export type FollowRequest = Message<"authsvc.v1.FollowRequest"> & {
     /**
      * The last message.
      *
-     * @generated from field: authsvc.v1.FollowRequest.Leave leave = 7;
+     * @generated from field: authsvc.v1.FollowRequest.Leave leave = 7 [json_name = ""];
      */
     value: FollowRequest_Leave;
     case: "leave";
@@ -103,14 +103,14 @@ export type FollowRequest_Join = Message<"authsvc.v1.FollowRequest.Join"> & {
   /**
    * A name of this process for operators, such as its host and process id.
    *
-   * @generated from field: string instance = 1;
+   * @generated from field: string instance = 1 [json_name = ""];
    */
   instance: string;
 
   /**
    * How many credentials the client holds at most.
    *
-   * @generated from field: int32 capacity = 2;
+   * @generated from field: int32 capacity = 2 [json_name = ""];
    */
   capacity: number;
 
@@ -118,7 +118,7 @@ export type FollowRequest_Join = Message<"authsvc.v1.FollowRequest.Join"> & {
    * Which rules of judgement the client knows. 0: scopes, times, `disabled`. 1: also
    * `disabled_until` and networks. Credentials that need others are not sent to it.
    *
-   * @generated from field: int32 rules = 3;
+   * @generated from field: int32 rules = 3 [json_name = ""];
    */
   rules: number;
 };
@@ -139,7 +139,7 @@ export type FollowRequest_Renew = Message<"authsvc.v1.FollowRequest.Renew"> & {
   /**
    * A number of the client's choice, which the grant repeats.
    *
-   * @generated from field: int64 number = 1;
+   * @generated from field: int64 number = 1 [json_name = ""];
    */
   number: bigint;
 };
@@ -160,14 +160,14 @@ export type FollowRequest_Hold = Message<"authsvc.v1.FollowRequest.Hold"> & {
   /**
    * A number of the client's choice, which the answer repeats.
    *
-   * @generated from field: int64 number = 1;
+   * @generated from field: int64 number = 1 [json_name = ""];
    */
   number: bigint;
 
   /**
    * The key string or session token that was presented.
    *
-   * @generated from field: string credential = 2;
+   * @generated from field: string credential = 2 [json_name = ""];
    */
   credential: string;
 
@@ -175,7 +175,7 @@ export type FollowRequest_Hold = Message<"authsvc.v1.FollowRequest.Hold"> & {
    * What it is presented as. Another kind of credential is not found. The caller
    * needs `keys:verify` or `sessions:verify`.
    *
-   * @generated from field: authsvc.v1.HolderCredentialKind kind = 3;
+   * @generated from field: authsvc.v1.HolderCredentialKind kind = 3 [json_name = ""];
    */
   kind: HolderCredentialKind;
 };
@@ -196,7 +196,7 @@ export type FollowRequest_Confirm = Message<"authsvc.v1.FollowRequest.Confirm"> 
   /**
    * The number of a `forget` or an `end`.
    *
-   * @generated from field: int64 number = 1;
+   * @generated from field: int64 number = 1 [json_name = ""];
    */
   number: bigint;
 };
@@ -217,42 +217,42 @@ export type FollowRequest_Use = Message<"authsvc.v1.FollowRequest.Use"> & {
   /**
    * A credential that the client holds, or held until a moment ago.
    *
-   * @generated from field: string credential_id = 1;
+   * @generated from field: string credential_id = 1 [json_name = ""];
    */
   credentialId: string;
 
   /**
    * When it was, by the time in the grants.
    *
-   * @generated from field: google.protobuf.Timestamp use_time = 2;
+   * @generated from field: google.protobuf.Timestamp use_time = 2 [json_name = ""];
    */
   useTime?: Timestamp | undefined;
 
   /**
    * The address that presented the credential; empty if it is not known.
    *
-   * @generated from field: string client_ip = 3;
+   * @generated from field: string client_ip = 3 [json_name = ""];
    */
   clientIp: string;
 
   /**
    * The browser or program that presented the credential; empty if it is not known.
    *
-   * @generated from field: string user_agent = 4;
+   * @generated from field: string user_agent = 4 [json_name = ""];
    */
   userAgent: string;
 
   /**
    * What the browser of the user says of itself in client hints.
    *
-   * @generated from field: authsvc.v1.ClientHints client_hints = 5;
+   * @generated from field: authsvc.v1.ClientHints client_hints = 5 [json_name = ""];
    */
   clientHints?: ClientHints | undefined;
 
   /**
    * How many verifications of a key these were; 0 counts as one. Not used for sessions.
    *
-   * @generated from field: int64 uses = 6;
+   * @generated from field: int64 uses = 6 [json_name = ""];
    */
   uses: bigint;
 };
@@ -273,7 +273,7 @@ export type FollowRequest_Uses = Message<"authsvc.v1.FollowRequest.Uses"> & {
   /**
    * Of a key, one for each network and program; of a session, one.
    *
-   * @generated from field: repeated authsvc.v1.FollowRequest.Use uses = 1;
+   * @generated from field: repeated authsvc.v1.FollowRequest.Use uses = 1 [json_name = ""];
    */
   uses: FollowRequest_Use[];
 };
@@ -294,7 +294,7 @@ export type FollowRequest_Release = Message<"authsvc.v1.FollowRequest.Release"> 
   /**
    * The prefixes of their strings.
    *
-   * @generated from field: repeated string key_prefixes = 1;
+   * @generated from field: repeated string key_prefixes = 1 [json_name = ""];
    */
   keyPrefixes: string[];
 };
@@ -336,7 +336,7 @@ export type FollowResponse = Message<"authsvc.v1.FollowResponse"> & {
     /**
      * The first message.
      *
-     * @generated from field: authsvc.v1.FollowResponse.Joined joined = 1;
+     * @generated from field: authsvc.v1.FollowResponse.Joined joined = 1 [json_name = ""];
      */
     value: FollowResponse_Joined;
     case: "joined";
@@ -344,7 +344,7 @@ export type FollowResponse = Message<"authsvc.v1.FollowResponse"> & {
     /**
      * The answer to a `renew`.
      *
-     * @generated from field: authsvc.v1.FollowResponse.Grant grant = 2;
+     * @generated from field: authsvc.v1.FollowResponse.Grant grant = 2 [json_name = ""];
      */
     value: FollowResponse_Grant;
     case: "grant";
@@ -352,7 +352,7 @@ export type FollowResponse = Message<"authsvc.v1.FollowResponse"> & {
     /**
      * The answer to a `hold`.
      *
-     * @generated from field: authsvc.v1.FollowResponse.Held held = 3;
+     * @generated from field: authsvc.v1.FollowResponse.Held held = 3 [json_name = ""];
      */
     value: FollowResponse_Held;
     case: "held";
@@ -360,7 +360,7 @@ export type FollowResponse = Message<"authsvc.v1.FollowResponse"> & {
     /**
      * When something changes that the client holds.
      *
-     * @generated from field: authsvc.v1.FollowResponse.Forget forget = 4;
+     * @generated from field: authsvc.v1.FollowResponse.Forget forget = 4 [json_name = ""];
      */
     value: FollowResponse_Forget;
     case: "forget";
@@ -368,7 +368,7 @@ export type FollowResponse = Message<"authsvc.v1.FollowResponse"> & {
     /**
      * The last message.
      *
-     * @generated from field: authsvc.v1.FollowResponse.End end = 5;
+     * @generated from field: authsvc.v1.FollowResponse.End end = 5 [json_name = ""];
      */
     value: FollowResponse_End;
     case: "end";
@@ -392,7 +392,7 @@ export type FollowResponse_Joined = Message<"authsvc.v1.FollowResponse.Joined"> 
    * The longest sub-lease. A change waits about as long for a client that is out of
    * reach.
    *
-   * @generated from field: google.protobuf.Duration lease = 1;
+   * @generated from field: google.protobuf.Duration lease = 1 [json_name = ""];
    */
   lease?: Duration | undefined;
 
@@ -400,7 +400,7 @@ export type FollowResponse_Joined = Message<"authsvc.v1.FollowResponse.Joined"> 
    * How many credentials the client may hold. Beyond that, a `hold` is not answered
    * until it has released some.
    *
-   * @generated from field: int32 capacity = 2;
+   * @generated from field: int32 capacity = 2 [json_name = ""];
    */
   capacity: number;
 };
@@ -422,21 +422,21 @@ export type FollowResponse_Grant = Message<"authsvc.v1.FollowResponse.Grant"> & 
   /**
    * The number of the `renew`. It may be one of several that were sent meanwhile.
    *
-   * @generated from field: int64 number = 1;
+   * @generated from field: int64 number = 1 [json_name = ""];
    */
   number: bigint;
 
   /**
    * The length of the sub-lease.
    *
-   * @generated from field: google.protobuf.Duration lease = 2;
+   * @generated from field: google.protobuf.Duration lease = 2 [json_name = ""];
    */
   lease?: Duration | undefined;
 
   /**
    * The time by which credentials expire, at some instant between the `renew` and this.
    *
-   * @generated from field: google.protobuf.Timestamp now = 3;
+   * @generated from field: google.protobuf.Timestamp now = 3 [json_name = ""];
    */
   now?: Timestamp | undefined;
 };
@@ -457,7 +457,7 @@ export type FollowResponse_Held = Message<"authsvc.v1.FollowResponse.Held"> & {
   /**
    * The number of the `hold`.
    *
-   * @generated from field: int64 number = 1;
+   * @generated from field: int64 number = 1 [json_name = ""];
    */
   number: bigint;
 
@@ -465,7 +465,7 @@ export type FollowResponse_Held = Message<"authsvc.v1.FollowResponse.Held"> & {
    * The credential, which the client may keep from now on. Unset if none has exactly
    * this string, or if it cannot be looked up now.
    *
-   * @generated from field: authsvc.v1.HeldCredential credential = 2;
+   * @generated from field: authsvc.v1.HeldCredential credential = 2 [json_name = ""];
    */
   credential?: HeldCredential | undefined;
 
@@ -473,7 +473,7 @@ export type FollowResponse_Held = Message<"authsvc.v1.FollowResponse.Held"> & {
    * Set if the credential cannot be looked up or held now. The RPCs for verifications
    * say what it is worth.
    *
-   * @generated from field: bool unanswered = 3;
+   * @generated from field: bool unanswered = 3 [json_name = ""];
    */
   unanswered: boolean;
 };
@@ -495,35 +495,35 @@ export type FollowResponse_Forget = Message<"authsvc.v1.FollowResponse.Forget"> 
   /**
    * The number to confirm.
    *
-   * @generated from field: int64 number = 1;
+   * @generated from field: int64 number = 1 [json_name = ""];
    */
   number: bigint;
 
   /**
    * The prefixes of their strings.
    *
-   * @generated from field: repeated string key_prefixes = 2;
+   * @generated from field: repeated string key_prefixes = 2 [json_name = ""];
    */
   keyPrefixes: string[];
 
   /**
    * All credentials of this owner, unless it is empty.
    *
-   * @generated from field: string owner_id = 3;
+   * @generated from field: string owner_id = 3 [json_name = ""];
    */
   ownerId: string;
 
   /**
    * Of that owner, only credentials of this kind, if it is set.
    *
-   * @generated from field: authsvc.v1.HolderCredentialKind kind = 4;
+   * @generated from field: authsvc.v1.HolderCredentialKind kind = 4 [json_name = ""];
    */
   kind: HolderCredentialKind;
 
   /**
    * All credentials of all owners.
    *
-   * @generated from field: bool everything = 5;
+   * @generated from field: bool everything = 5 [json_name = ""];
    */
   everything: boolean;
 };
@@ -545,14 +545,14 @@ export type FollowResponse_End = Message<"authsvc.v1.FollowResponse.End"> & {
   /**
    * The number to confirm.
    *
-   * @generated from field: int64 number = 1;
+   * @generated from field: int64 number = 1 [json_name = ""];
    */
   number: bigint;
 
   /**
    * Why, for the log of the client.
    *
-   * @generated from field: string reason = 2;
+   * @generated from field: string reason = 2 [json_name = ""];
    */
   reason: string;
 };
@@ -573,70 +573,70 @@ export type HeldCredential = Message<"authsvc.v1.HeldCredential"> & {
   /**
    * The id of the key or session.
    *
-   * @generated from field: string credential_id = 1;
+   * @generated from field: string credential_id = 1 [json_name = ""];
    */
   credentialId: string;
 
   /**
    * The owner.
    *
-   * @generated from field: string owner_id = 2;
+   * @generated from field: string owner_id = 2 [json_name = ""];
    */
   ownerId: string;
 
   /**
    * Whether it is a key or a session.
    *
-   * @generated from field: authsvc.v1.HolderCredentialKind kind = 3;
+   * @generated from field: authsvc.v1.HolderCredentialKind kind = 3 [json_name = ""];
    */
   kind: HolderCredentialKind;
 
   /**
    * What it may do.
    *
-   * @generated from field: repeated string scopes = 4;
+   * @generated from field: repeated string scopes = 4 [json_name = ""];
    */
   scopes: string[];
 
   /**
    * From when on it is expired; unset if never.
    *
-   * @generated from field: google.protobuf.Timestamp expire_time = 5;
+   * @generated from field: google.protobuf.Timestamp expire_time = 5 [json_name = ""];
    */
   expireTime?: Timestamp | undefined;
 
   /**
    * From when on it is revoked; unset if that is not planned.
    *
-   * @generated from field: google.protobuf.Timestamp revoke_time = 6;
+   * @generated from field: google.protobuf.Timestamp revoke_time = 6 [json_name = ""];
    */
   revokeTime?: Timestamp | undefined;
 
   /**
    * Whether the key is disabled, by itself or by the policy of its owner.
    *
-   * @generated from field: bool disabled = 7;
+   * @generated from field: bool disabled = 7 [json_name = ""];
    */
   disabled: boolean;
 
   /**
    * Annotations of the key or session.
    *
-   * @generated from field: map<string, string> annotations = 8;
+   * @generated from field: map<string, string> annotations = 8 [json_name = ""];
    */
   annotations: { [key: string]: string };
 
   /**
    * Set for sessions.
    *
-   * @generated from field: authsvc.v1.HeldCredential.Activity activity = 9;
+   * @generated from field: authsvc.v1.HeldCredential.Activity activity = 9 [json_name = ""];
    */
   activity?: HeldCredential_Activity | undefined;
 
   /**
    * When a disabled key works again by itself; unset if it does not.
    *
-   * @generated from field: google.protobuf.Timestamp disabled_until = 10;
+   * @generated from field: google.protobuf.Timestamp disabled_until = 10 [json_name = ""];
    */
   disabledUntil?: Timestamp | undefined;
 
@@ -644,14 +644,14 @@ export type HeldCredential = Message<"authsvc.v1.HeldCredential"> & {
    * The networks that the key is confined to, and those of the policy of its owner. The
    * address of the client has to be in one of each list that is not empty.
    *
-   * @generated from field: repeated string allowed_networks = 11;
+   * @generated from field: repeated string allowed_networks = 11 [json_name = ""];
    */
   allowedNetworks: string[];
 
   /**
    * Those of the policy.
    *
-   * @generated from field: repeated string owner_networks = 12;
+   * @generated from field: repeated string owner_networks = 12 [json_name = ""];
    */
   ownerNetworks: string[];
 };
@@ -672,7 +672,7 @@ export type HeldCredential_Activity = Message<"authsvc.v1.HeldCredential.Activit
   /**
    * The last activity that is known.
    *
-   * @generated from field: google.protobuf.Timestamp last_activity_time = 1;
+   * @generated from field: google.protobuf.Timestamp last_activity_time = 1 [json_name = ""];
    */
   lastActivityTime?: Timestamp | undefined;
 
@@ -680,21 +680,21 @@ export type HeldCredential_Activity = Message<"authsvc.v1.HeldCredential.Activit
    * The last one that is surely recorded. From `idle_timeout` minus 45 seconds after
    * it, the client has to ask.
    *
-   * @generated from field: google.protobuf.Timestamp record_time = 2;
+   * @generated from field: google.protobuf.Timestamp record_time = 2 [json_name = ""];
    */
   recordTime?: Timestamp | undefined;
 
   /**
    * The session ends so long after its last activity.
    *
-   * @generated from field: google.protobuf.Duration idle_timeout = 3;
+   * @generated from field: google.protobuf.Duration idle_timeout = 3 [json_name = ""];
    */
   idleTimeout?: Duration | undefined;
 
   /**
    * The session has ended for want of activity.
    *
-   * @generated from field: bool over = 4;
+   * @generated from field: bool over = 4 [json_name = ""];
    */
   over: boolean;
 };

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file authsvc/v1/owner_policy_service.proto.
  */
 export const file_authsvc_v1_owner_policy_service: GenFile = /*@__PURE__*/
-  fileDesc("CiVhdXRoc3ZjL3YxL293bmVyX3BvbGljeV9zZXJ2aWNlLnByb3RvEgphdXRoc3ZjLnYxIvMDCgtPd25lclBvbGljeRIQCghvd25lcl9pZBgBIAEoCRIUCgxrZXlzX2VuYWJsZWQYAiABKAgSFwoPbWF4X2FjdGl2ZV9rZXlzGAMgASgFEhYKDmFsbG93ZWRfc2NvcGVzGAQgAygJEjMKEG1heF9rZXlfbGlmZXRpbWUYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGwoTZXhwaXJhdGlvbl9yZXF1aXJlZBgGIAEoCBIZChFjb250YWN0c19yZXF1aXJlZBgHIAEoCBInCglrZXlfZWRpdHMYCCABKA4yFC5hdXRoc3ZjLnYxLktleUVkaXRzEg0KBWJyYW5kGAkgASgJEi8KC3VwZGF0ZV90aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRldGFnGAsgASgJEi0KDGtleV9tYW5hZ2VycxgMIAEoDjIXLmF1dGhzdmMudjEuS2V5TWFuYWdlcnMSMgoPcm90YXRpb25fcGVyaW9kGA0gASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhgKEGFsbG93ZWRfbmV0d29ya3MYDiADKAkSKgoLcmF0ZV9saW1pdHMYDyADKAsyFS5hdXRoc3ZjLnYxLlJhdGVMaW1pdCIpChVHZXRPd25lclBvbGljeVJlcXVlc3QSEAoIb3duZXJfaWQYASABKAkidAoYVXBkYXRlT3duZXJQb2xpY3lSZXF1ZXN0EicKBnBvbGljeRgBIAEoCzIXLmF1dGhzdmMudjEuT3duZXJQb2xpY3kSLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrKmMKCEtleUVkaXRzEhkKFUtFWV9FRElUU19VTlNQRUNJRklFRBAAEhIKDktFWV9FRElUU19OT05FEAESFQoRS0VZX0VESVRTX0RFVEFJTFMQAhIRCg1LRVlfRURJVFNfQUxMEAMqYQoLS2V5TWFuYWdlcnMSHAoYS0VZX01BTkFHRVJTX1VOU1BFQ0lGSUVEEAASFAoQS0VZX01BTkFHRVJTX0FOWRABEh4KGktFWV9NQU5BR0VSU19TRVNTSU9OU19PTkxZEAIy3QEKEk93bmVyUG9saWN5U2VydmljZRJfCg5HZXRPd25lclBvbGljeRIhLmF1dGhzdmMudjEuR2V0T3duZXJQb2xpY3lSZXF1ZXN0GhcuYXV0aHN2Yy52MS5Pd25lclBvbGljeSIRwsEYDXBvbGljaWVzOnJlYWQSZgoRVXBkYXRlT3duZXJQb2xpY3kSJC5hdXRoc3ZjLnYxLlVwZGF0ZU93bmVyUG9saWN5UmVxdWVzdBoXLmF1dGhzdmMudjEuT3duZXJQb2xpY3kiEsLBGA5wb2xpY2llczp3cml0ZWIGcHJvdG8z", [file_authsvc_v1_options, file_authsvc_v1_resources, file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("CiVhdXRoc3ZjL3YxL293bmVyX3BvbGljeV9zZXJ2aWNlLnByb3RvEgphdXRoc3ZjLnYxIoYHCgtPd25lclBvbGljeRIbCghvd25lcl9pZBgBIAEoCUIJukgGcgTQwRgBEhQKDGtleXNfZW5hYmxlZBgCIAEoCBIkCg9tYXhfYWN0aXZlX2tleXMYAyABKAVCC7pICBoGGKCNBigAEioKDmFsbG93ZWRfc2NvcGVzGAQgAygJQhK6SA+SAQwQQBgBIgZyBPDBGAESxQEKEG1heF9rZXlfbGlmZXRpbWUYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CjwG6SIsBqgEKIgYIgKfk4AsyALoBewodb3duZXJfcG9saWN5Lm1heF9rZXlfbGlmZXRpbWUSKHVzZSBhdCBsZWFzdCAxIHNlY29uZCwgb3IgMCBmb3Igbm8gbGltaXQaMHRoaXMgPT0gZHVyYXRpb24oJzBzJykgfHwgdGhpcyA+PSBkdXJhdGlvbignMXMnKRIbChNleHBpcmF0aW9uX3JlcXVpcmVkGAYgASgIEhkKEWNvbnRhY3RzX3JlcXVpcmVkGAcgASgIEjEKCWtleV9lZGl0cxgIIAEoDjIULmF1dGhzdmMudjEuS2V5RWRpdHNCCLpIBYIBAhABEhsKBWJyYW5kGAkgASgJQgy6SAlyBIDCGAHYAQESLwoLdXBkYXRlX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKBGV0YWcYCyABKAlCB7pIBHICGEASNwoMa2V5X21hbmFnZXJzGAwgASgOMhcuYXV0aHN2Yy52MS5LZXlNYW5hZ2Vyc0IIukgFggECEAESwAEKD3JvdGF0aW9uX3BlcmlvZBgNIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkKLAbpIhwGqAQoiBgiAp+TgCzIAugF3Chxvd25lcl9wb2xpY3kucm90YXRpb25fcGVyaW9kEiV1c2UgYXQgbGVhc3QgMSBzZWNvbmQsIG9yIDAgZm9yIG5ldmVyGjB0aGlzID09IGR1cmF0aW9uKCcwcycpIHx8IHRoaXMgPj0gZHVyYXRpb24oJzFzJykSKAoQYWxsb3dlZF9uZXR3b3JrcxgOIAMoCUIOukgLkgEIEDIiBHICGEASNAoLcmF0ZV9saW1pdHMYDyADKAsyFS5hdXRoc3ZjLnYxLlJhdGVMaW1pdEIIukgFkgECEAUiNAoVR2V0T3duZXJQb2xpY3lSZXF1ZXN0EhsKCG93bmVyX2lkGAEgASgJQgm6SAZyBNDBGAEihAEKGFVwZGF0ZU93bmVyUG9saWN5UmVxdWVzdBIvCgZwb2xpY3kYASABKAsyFy5hdXRoc3ZjLnYxLk93bmVyUG9saWN5Qga6SAPIAQESNwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQga6SAPIAQEqYwoIS2V5RWRpdHMSGQoVS0VZX0VESVRTX1VOU1BFQ0lGSUVEEAASEgoOS0VZX0VESVRTX05PTkUQARIVChFLRVlfRURJVFNfREVUQUlMUxACEhEKDUtFWV9FRElUU19BTEwQAyphCgtLZXlNYW5hZ2VycxIcChhLRVlfTUFOQUdFUlNfVU5TUEVDSUZJRUQQABIUChBLRVlfTUFOQUdFUlNfQU5ZEAESHgoaS0VZX01BTkFHRVJTX1NFU1NJT05TX09OTFkQAjLdAQoST3duZXJQb2xpY3lTZXJ2aWNlEl8KDkdldE93bmVyUG9saWN5EiEuYXV0aHN2Yy52MS5HZXRPd25lclBvbGljeVJlcXVlc3QaFy5hdXRoc3ZjLnYxLk93bmVyUG9saWN5IhHCwRgNcG9saWNpZXM6cmVhZBJmChFVcGRhdGVPd25lclBvbGljeRIkLmF1dGhzdmMudjEuVXBkYXRlT3duZXJQb2xpY3lSZXF1ZXN0GhcuYXV0aHN2Yy52MS5Pd25lclBvbGljeSISwsEYDnBvbGljaWVzOndyaXRlYgZwcm90bzM", [file_authsvc_v1_options, file_authsvc_v1_resources, file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * What an owner may do with API keys. It does not affect sessions.
@@ -26,7 +26,7 @@ export type OwnerPolicy = Message<"authsvc.v1.OwnerPolicy"> & {
   /**
    * The owner that the policy is for.
    *
-   * @generated from field: string owner_id = 1;
+   * @generated from field: string owner_id = 1 [json_name = ""];
    */
   ownerId: string;
 
@@ -41,7 +41,7 @@ export type OwnerPolicy = Message<"authsvc.v1.OwnerPolicy"> & {
    * this is set to true again, keys work as before, unless they were revoked or have
    * expired in the meantime.
    *
-   * @generated from field: bool keys_enabled = 2;
+   * @generated from field: bool keys_enabled = 2 [json_name = ""];
    */
   keysEnabled: boolean;
 
@@ -52,7 +52,7 @@ export type OwnerPolicy = Message<"authsvc.v1.OwnerPolicy"> & {
    * grace period does not count, so that keys can be rotated at the limit; the number of
    * such keys is limited to the same value. Lowering the limit does not end any key.
    *
-   * @generated from field: int32 max_active_keys = 3;
+   * @generated from field: int32 max_active_keys = 3 [json_name = ""];
    */
   maxActiveKeys: number;
 
@@ -62,7 +62,7 @@ export type OwnerPolicy = Message<"authsvc.v1.OwnerPolicy"> & {
    * SCOPE_NOT_ALLOWED. An existing key keeps its other scopes, and cannot be rotated
    * until an update has removed them. `full_access` in this list allows all scopes.
    *
-   * @generated from field: repeated string allowed_scopes = 4;
+   * @generated from field: repeated string allowed_scopes = 4 [json_name = ""];
    */
   allowedScopes: string[];
 
@@ -73,7 +73,7 @@ export type OwnerPolicy = Message<"authsvc.v1.OwnerPolicy"> & {
    * EXPIRATION_REQUIRED. An existing key with a longer lifetime keeps its expiry. When it
    * is rotated, the new key gets this lifetime.
    *
-   * @generated from field: google.protobuf.Duration max_key_lifetime = 5;
+   * @generated from field: google.protobuf.Duration max_key_lifetime = 5 [json_name = ""];
    */
   maxKeyLifetime?: Duration | undefined;
 
@@ -81,7 +81,7 @@ export type OwnerPolicy = Message<"authsvc.v1.OwnerPolicy"> & {
    * Whether keys must have an expiry. A key without one cannot be created, updated or
    * rotated: reason EXPIRATION_REQUIRED. Existing keys that never expire are not changed.
    *
-   * @generated from field: bool expiration_required = 6;
+   * @generated from field: bool expiration_required = 6 [json_name = ""];
    */
   expirationRequired: boolean;
 
@@ -90,7 +90,7 @@ export type OwnerPolicy = Message<"authsvc.v1.OwnerPolicy"> & {
    * rotated, and the last contact cannot be removed: reason CONTACTS_REQUIRED. Existing
    * keys without contacts are not changed.
    *
-   * @generated from field: bool contacts_required = 7;
+   * @generated from field: bool contacts_required = 7 [json_name = ""];
    */
   contactsRequired: boolean;
 
@@ -98,7 +98,7 @@ export type OwnerPolicy = Message<"authsvc.v1.OwnerPolicy"> & {
    * Which fields UpdateKey may change. If its mask has other fields, the call fails with
    * reason KEY_EDIT_NOT_ALLOWED.
    *
-   * @generated from field: authsvc.v1.KeyEdits key_edits = 8;
+   * @generated from field: authsvc.v1.KeyEdits key_edits = 8 [json_name = ""];
    */
   keyEdits: KeyEdits;
 
@@ -108,14 +108,14 @@ export type OwnerPolicy = Message<"authsvc.v1.OwnerPolicy"> & {
    * CreateKey can set another `brand`. Otherwise, CreateKey with another `brand` fails
    * with reason BRAND_NOT_ALLOWED. Existing key strings do not change.
    *
-   * @generated from field: string brand = 9;
+   * @generated from field: string brand = 9 [json_name = ""];
    */
   brand: string;
 
   /**
    * Output only. When the policy was last updated. Unset if it is the default policy.
    *
-   * @generated from field: google.protobuf.Timestamp update_time = 10;
+   * @generated from field: google.protobuf.Timestamp update_time = 10 [json_name = ""];
    */
   updateTime?: Timestamp | undefined;
 
@@ -123,7 +123,7 @@ export type OwnerPolicy = Message<"authsvc.v1.OwnerPolicy"> & {
    * A value that changes whenever the policy changes. If an UpdateOwnerPolicy request
    * contains an etag that is not the current one, the call fails with ABORTED.
    *
-   * @generated from field: string etag = 11;
+   * @generated from field: string etag = 11 [json_name = ""];
    */
   etag: string;
 
@@ -132,7 +132,7 @@ export type OwnerPolicy = Message<"authsvc.v1.OwnerPolicy"> & {
    * scope for it. For others, the call fails with PERMISSION_DENIED, reason
    * KEY_MANAGER_NOT_PERMITTED. Reading and verifying are not affected.
    *
-   * @generated from field: authsvc.v1.KeyManagers key_managers = 12;
+   * @generated from field: authsvc.v1.KeyManagers key_managers = 12 [json_name = ""];
    */
   keyManagers: KeyManagers;
 
@@ -142,7 +142,7 @@ export type OwnerPolicy = Message<"authsvc.v1.OwnerPolicy"> & {
    * never told. Nothing is refused, and keys that are due keep working. This is the one
    * field of the default policy that applies to the owner `authsvc`, too.
    *
-   * @generated from field: google.protobuf.Duration rotation_period = 13;
+   * @generated from field: google.protobuf.Duration rotation_period = 13 [json_name = ""];
    */
   rotationPeriod?: Duration | undefined;
 
@@ -152,7 +152,7 @@ export type OwnerPolicy = Message<"authsvc.v1.OwnerPolicy"> & {
    * `allowed_networks` of its own can be used from addresses that are in both. When
    * UpdateOwnerPolicy has returned, all workers of all replicas go by the new networks.
    *
-   * @generated from field: repeated string allowed_networks = 14;
+   * @generated from field: repeated string allowed_networks = 14 [json_name = ""];
    */
   allowedNetworks: string[];
 
@@ -162,7 +162,7 @@ export type OwnerPolicy = Message<"authsvc.v1.OwnerPolicy"> & {
    * such limit. When UpdateOwnerPolicy has returned, all workers of all replicas go by
    * the new limits.
    *
-   * @generated from field: repeated authsvc.v1.RateLimit rate_limits = 15;
+   * @generated from field: repeated authsvc.v1.RateLimit rate_limits = 15 [json_name = ""];
    */
   rateLimits: RateLimit[];
 };
@@ -183,7 +183,7 @@ export type GetOwnerPolicyRequest = Message<"authsvc.v1.GetOwnerPolicyRequest"> 
   /**
    * The owner whose policy is returned.
    *
-   * @generated from field: string owner_id = 1;
+   * @generated from field: string owner_id = 1 [json_name = ""];
    */
   ownerId: string;
 };
@@ -205,7 +205,7 @@ export type UpdateOwnerPolicyRequest = Message<"authsvc.v1.UpdateOwnerPolicyRequ
    * The policy to update, with its new values. `policy.owner_id` identifies the owner.
    * `policy.etag`, if set, must be the current one.
    *
-   * @generated from field: authsvc.v1.OwnerPolicy policy = 1;
+   * @generated from field: authsvc.v1.OwnerPolicy policy = 1 [json_name = ""];
    */
   policy?: OwnerPolicy | undefined;
 
@@ -214,7 +214,7 @@ export type UpdateOwnerPolicyRequest = Message<"authsvc.v1.UpdateOwnerPolicyRequ
    * `{"paths": ["keys_enabled", "max_active_keys"]}`. `*` means all fields that can be
    * updated.
    *
-   * @generated from field: google.protobuf.FieldMask update_mask = 2;
+   * @generated from field: google.protobuf.FieldMask update_mask = 2 [json_name = ""];
    */
   updateMask?: FieldMask | undefined;
 };

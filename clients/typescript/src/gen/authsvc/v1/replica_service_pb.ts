@@ -39,14 +39,14 @@ export type ReplicaStatus = Message<"authsvc.v1.ReplicaStatus"> & {
   /**
    * When the state was read, by the database's clock.
    *
-   * @generated from field: google.protobuf.Timestamp read_time = 1;
+   * @generated from field: google.protobuf.Timestamp read_time = 1 [json_name = ""];
    */
   readTime?: Timestamp | undefined;
 
   /**
    * The number of the latest change: the end of the feed that workers follow.
    *
-   * @generated from field: int64 head_seq = 2;
+   * @generated from field: int64 head_seq = 2 [json_name = ""];
    */
   headSeq: bigint;
 
@@ -54,14 +54,14 @@ export type ReplicaStatus = Message<"authsvc.v1.ReplicaStatus"> & {
    * The registrations, one for each replica, ordered by host and age: all of them, or
    * as many as take 2 MiB, which are some ten thousand.
    *
-   * @generated from field: repeated authsvc.v1.WorkerStatus workers = 3;
+   * @generated from field: repeated authsvc.v1.WorkerStatus workers = 3 [json_name = ""];
    */
   workers: WorkerStatus[];
 
   /**
    * The number of registrations that are left out of `workers`.
    *
-   * @generated from field: int32 omitted_worker_count = 4;
+   * @generated from field: int32 omitted_worker_count = 4 [json_name = ""];
    */
   omittedWorkerCount: number;
 
@@ -71,14 +71,14 @@ export type ReplicaStatus = Message<"authsvc.v1.ReplicaStatus"> & {
    * late, then the others. All of them, or as many as take 1 MiB, which are several
    * thousand.
    *
-   * @generated from field: repeated authsvc.v1.ClientStatus clients = 5;
+   * @generated from field: repeated authsvc.v1.ClientStatus clients = 5 [json_name = ""];
    */
   clients: ClientStatus[];
 
   /**
    * The number of clients that are left out of `clients`.
    *
-   * @generated from field: int32 omitted_client_count = 6;
+   * @generated from field: int32 omitted_client_count = 6 [json_name = ""];
    */
   omittedClientCount: number;
 };
@@ -100,49 +100,49 @@ export type ClientStatus = Message<"authsvc.v1.ClientStatus"> & {
    * The name that the client gives itself, such as its host and process id. Nothing
    * proves it.
    *
-   * @generated from field: string instance = 1;
+   * @generated from field: string instance = 1 [json_name = ""];
    */
   instance: string;
 
   /**
    * The id of the key or session by which it follows, or the name in its certificate.
    *
-   * @generated from field: string credential_id = 2;
+   * @generated from field: string credential_id = 2 [json_name = ""];
    */
   credentialId: string;
 
   /**
    * The address that it follows from.
    *
-   * @generated from field: string address = 3;
+   * @generated from field: string address = 3 [json_name = ""];
    */
   address: string;
 
   /**
    * The host name of the machine of the worker that it follows.
    *
-   * @generated from field: string host = 4;
+   * @generated from field: string host = 4 [json_name = ""];
    */
   host: string;
 
   /**
    * The process id of that worker.
    *
-   * @generated from field: int32 pid = 5;
+   * @generated from field: int32 pid = 5 [json_name = ""];
    */
   pid: number;
 
   /**
    * How many credentials it holds.
    *
-   * @generated from field: int32 held_count = 6;
+   * @generated from field: int32 held_count = 6 [json_name = ""];
    */
   heldCount: number;
 
   /**
    * Since when it has delayed a change. Unset if it has confirmed all changes.
    *
-   * @generated from field: google.protobuf.Timestamp behind_since = 7;
+   * @generated from field: google.protobuf.Timestamp behind_since = 7 [json_name = ""];
    */
   behindSince?: Timestamp | undefined;
 
@@ -150,7 +150,7 @@ export type ClientStatus = Message<"authsvc.v1.ClientStatus"> & {
    * How often in the last ten minutes a change had to wait for it, because it was
    * paused or out of reach. After three times it has to verify by RPCs for a while.
    *
-   * @generated from field: int32 late_count = 8;
+   * @generated from field: int32 late_count = 8 [json_name = ""];
    */
   lateCount: number;
 };
@@ -171,21 +171,21 @@ export type WorkerStatus = Message<"authsvc.v1.WorkerStatus"> & {
   /**
    * The id of the registration. It changes when the replica registers again.
    *
-   * @generated from field: string worker_id = 1;
+   * @generated from field: string worker_id = 1 [json_name = ""];
    */
   workerId: string;
 
   /**
    * The host name of the machine that the worker runs on.
    *
-   * @generated from field: string host = 2;
+   * @generated from field: string host = 2 [json_name = ""];
    */
   host: string;
 
   /**
    * The id of the process that registered, on that machine.
    *
-   * @generated from field: int32 pid = 3;
+   * @generated from field: int32 pid = 3 [json_name = ""];
    */
   pid: number;
 
@@ -193,14 +193,14 @@ export type WorkerStatus = Message<"authsvc.v1.WorkerStatus"> & {
    * How long one renewal lets the workers answer from memory. A change waits up to
    * this long for a replica that is unreachable.
    *
-   * @generated from field: google.protobuf.Duration lease = 4;
+   * @generated from field: google.protobuf.Duration lease = 4 [json_name = ""];
    */
   lease?: Duration | undefined;
 
   /**
    * When it was registered.
    *
-   * @generated from field: google.protobuf.Timestamp register_time = 5;
+   * @generated from field: google.protobuf.Timestamp register_time = 5 [json_name = ""];
    */
   registerTime?: Timestamp | undefined;
 
@@ -208,14 +208,14 @@ export type WorkerStatus = Message<"authsvc.v1.WorkerStatus"> & {
    * When the lease was last renewed. If that is longer ago than the lease, the
    * workers answer UNAVAILABLE or have ended.
    *
-   * @generated from field: google.protobuf.Timestamp renew_time = 6;
+   * @generated from field: google.protobuf.Timestamp renew_time = 6 [json_name = ""];
    */
   renewTime?: Timestamp | undefined;
 
   /**
    * The number of the change up to which all its workers have applied all changes.
    *
-   * @generated from field: int64 applied_seq = 7;
+   * @generated from field: int64 applied_seq = 7 [json_name = ""];
    */
   appliedSeq: bigint;
 
@@ -223,14 +223,14 @@ export type WorkerStatus = Message<"authsvc.v1.WorkerStatus"> & {
    * Since when it has delayed a change. Unset if its workers have applied all
    * changes.
    *
-   * @generated from field: google.protobuf.Timestamp behind_since = 8;
+   * @generated from field: google.protobuf.Timestamp behind_since = 8 [json_name = ""];
    */
   behindSince?: Timestamp | undefined;
 
   /**
    * Whether the lease has expired, as far as the database can tell.
    *
-   * @generated from field: bool lease_over = 9;
+   * @generated from field: bool lease_over = 9 [json_name = ""];
    */
   leaseOver: boolean;
 
@@ -238,14 +238,14 @@ export type WorkerStatus = Message<"authsvc.v1.WorkerStatus"> & {
    * The processes that answer from memory under this registration: the workers of
    * one replica. A worker that is alone has registered itself.
    *
-   * @generated from field: repeated int32 worker_pids = 10;
+   * @generated from field: repeated int32 worker_pids = 10 [json_name = ""];
    */
   workerPids: number[];
 
   /**
    * Those of them that changes waited for when the lease was last renewed.
    *
-   * @generated from field: repeated int32 unconfirmed_pids = 11;
+   * @generated from field: repeated int32 unconfirmed_pids = 11 [json_name = ""];
    */
   unconfirmedPids: number[];
 };

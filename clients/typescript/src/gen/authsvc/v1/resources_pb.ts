@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file authsvc/v1/resources.proto.
  */
 export const file_authsvc_v1_resources: GenFile = /*@__PURE__*/
-  fileDesc("ChphdXRoc3ZjL3YxL3Jlc291cmNlcy5wcm90bxIKYXV0aHN2Yy52MSLaCAoDS2V5Eg4KBmtleV9pZBgBIAEoCRIQCghvd25lcl9pZBgCIAEoCRIaCgxkaXNwbGF5X25hbWUYAyABKAlCBJDCGAESGQoLZGVzY3JpcHRpb24YBCABKAlCBJDCGAISEgoKa2V5X3ByZWZpeBgFIAEoCRIOCgZzY29wZXMYBiADKAkSOAoSdGVjaG5pY2FsX2NvbnRhY3RzGAcgAygLMhwuYXV0aHN2Yy52MS5UZWNobmljYWxDb250YWN0EiMKBXN0YXRlGAggASgOMhQuYXV0aHN2Yy52MS5LZXlTdGF0ZRIvCgtjcmVhdGVfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKY3JlYXRvcl9pZBgKIAEoCRIvCgt1cGRhdGVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZXhwaXJlX3RpbWUYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3Jldm9rZV90aW1lGA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpyZXZva2VyX2lkGA4gASgJEhUKDXJldm9rZV9yZWFzb24YDyABKAkSMQoNbGFzdF91c2VfdGltZRgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEwoLbGFzdF91c2VfaXAYESABKAkSGwoTcm90YXRlZF9mcm9tX2tleV9pZBgSIAEoCRIZChFyb3RhdGVkX3RvX2tleV9pZBgTIAEoCRI7Cgthbm5vdGF0aW9ucxgUIAMoCzIgLmF1dGhzdmMudjEuS2V5LkFubm90YXRpb25zRW50cnlCBJDCGAISDAoEZXRhZxgVIAEoCRIXCg9uZXZlcl9kZWxpdmVyZWQYFiABKAgSGAoQYWxsb3dlZF9uZXR3b3JrcxgXIAMoCRIwCgxkaXNhYmxlX3RpbWUYGCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmRpc2FibGVkX3VudGlsGBkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtkaXNhYmxlcl9pZBgaIAEoCRIWCg5kaXNhYmxlX3JlYXNvbhgbIAEoCRIcChRkaXNhYmxlZF9ieV9wbGF0Zm9ybRgcIAEoCBItCgxyZXZva2VfY2F1c2UYHiABKA4yFy5hdXRoc3ZjLnYxLlJldm9rZUNhdXNlEhAKCGltcG9ydGVkGB8gASgIEioKC3JhdGVfbGltaXRzGCAgAygLMhUuYXV0aHN2Yy52MS5SYXRlTGltaXQSJAoHY3JlZGl0cxghIAEoCzITLmF1dGhzdmMudjEuQ3JlZGl0cxoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiWQoHQ3JlZGl0cxIWCglyZW1haW5pbmcYASABKANIAIgBARIoCgZyZWZpbGwYAiABKAsyGC5hdXRoc3ZjLnYxLkNyZWRpdFJlZmlsbEIMCgpfcmVtYWluaW5nImUKDENyZWRpdFJlZmlsbBIOCgZhbW91bnQYASABKAMSFAoMZGF5X29mX21vbnRoGAIgASgFEi8KC3JlZmlsbF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJTCglSYXRlTGltaXQSDAoEbmFtZRgBIAEoCRINCgVsaW1pdBgCIAEoBRIpCgZwZXJpb2QYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ipwEKDlJhdGVMaW1pdFN0YXRlEgwKBG5hbWUYASABKAkSDQoFbGltaXQYAiABKAUSKQoGcGVyaW9kGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCXJlbWFpbmluZxgEIAEoBRIoCgVyZXNldBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghvZl9vd25lchgGIAEoCCI7ChBUZWNobmljYWxDb250YWN0EhIKBG5hbWUYASABKAlCBJDCGAESEwoFZW1haWwYAiABKAlCBJDCGAQiuAUKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghvd25lcl9pZBgCIAEoCRIiCgZkZXZpY2UYAyABKAsyEi5hdXRoc3ZjLnYxLkRldmljZRISCgppcF9hZGRyZXNzGAQgASgJEiYKCGxvY2F0aW9uGAUgASgLMhQuYXV0aHN2Yy52MS5Mb2NhdGlvbhIOCgZzY29wZXMYBiADKAkSJwoFc3RhdGUYByABKA4yGC5hdXRoc3ZjLnYxLlNlc3Npb25TdGF0ZRIvCgtjcmVhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNgoSbGFzdF9hY3Rpdml0eV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmV2b2tlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2N1cnJlbnQYDCABKAgSOQoLYW5ub3RhdGlvbnMYDSADKAsyJC5hdXRoc3ZjLnYxLlNlc3Npb24uQW5ub3RhdGlvbnNFbnRyeRIvCgxpZGxlX3RpbWVvdXQYDiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SNgoSbGF0ZXN0X2V4cGlyZV90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgprZXlfcHJlZml4GBAgASgJEhIKCmNyZWF0b3JfaWQYESABKAkSEgoKcmV2b2tlcl9pZBgSIAEoCRoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiigEKBkRldmljZRIPCgdicm93c2VyGAEgASgJEhcKD2Jyb3dzZXJfdmVyc2lvbhgCIAEoCRIKCgJvcxgDIAEoCRISCgpvc192ZXJzaW9uGAQgASgJEhMKC2RldmljZV90eXBlGAUgASgJEhIKCnVzZXJfYWdlbnQYBiABKAkSDQoFbW9kZWwYByABKAkiPgoITG9jYXRpb24SDAoEY2l0eRgBIAEoCRIOCgZyZWdpb24YAiABKAkSFAoMY291bnRyeV9jb2RlGAMgASgJKoIBCgtSZXZva2VDYXVzZRIcChhSRVZPS0VfQ0FVU0VfVU5TUEVDSUZJRUQQABIaChZSRVZPS0VfQ0FVU0VfUkVRVUVTVEVEEAESFwoTUkVWT0tFX0NBVVNFX0xFQUtFRBACEiAKHFJFVk9LRV9DQVVTRV9DUkVBVE9SX1JFVk9LRUQQAyqBAQoIS2V5U3RhdGUSGQoVS0VZX1NUQVRFX1VOU1BFQ0lGSUVEEAASFAoQS0VZX1NUQVRFX0FDVElWRRABEhUKEUtFWV9TVEFURV9FWFBJUkVEEAISFQoRS0VZX1NUQVRFX1JFVk9LRUQQAxIWChJLRVlfU1RBVEVfRElTQUJMRUQQBCp9CgxTZXNzaW9uU3RhdGUSHQoZU0VTU0lPTl9TVEFURV9VTlNQRUNJRklFRBAAEhgKFFNFU1NJT05fU1RBVEVfQUNUSVZFEAESGQoVU0VTU0lPTl9TVEFURV9FWFBJUkVEEAISGQoVU0VTU0lPTl9TVEFURV9SRVZPS0VEEAMqvAIKC1ZlcmRpY3RDb2RlEhwKGFZFUkRJQ1RfQ09ERV9VTlNQRUNJRklFRBAAEhYKElZFUkRJQ1RfQ09ERV9WQUxJRBABEhoKFlZFUkRJQ1RfQ09ERV9OT1RfRk9VTkQQAhIYChRWRVJESUNUX0NPREVfUkVWT0tFRBADEhgKFFZFUkRJQ1RfQ09ERV9FWFBJUkVEEAQSIwofVkVSRElDVF9DT0RFX0lOU1VGRklDSUVOVF9TQ09QRRAFEhkKFVZFUkRJQ1RfQ09ERV9ESVNBQkxFRBAGEiQKIFZFUkRJQ1RfQ09ERV9BRERSRVNTX05PVF9BTExPV0VEEAcSHQoZVkVSRElDVF9DT0RFX1JBVEVfTElNSVRFRBAIEiIKHlZFUkRJQ1RfQ09ERV9DUkVESVRTX0VYSEFVU1RFRBAJYgZwcm90bzM", [file_authsvc_v1_options, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChphdXRoc3ZjL3YxL3Jlc291cmNlcy5wcm90bxIKYXV0aHN2Yy52MSLPCQoDS2V5EhkKBmtleV9pZBgBIAEoCUIJukgGcgTIwRgBEhAKCG93bmVyX2lkGAIgASgJEiYKDGRpc3BsYXlfbmFtZRgDIAEoCUIQkMIYAbpICXIE6MEYAdgBARIhCgtkZXNjcmlwdGlvbhgEIAEoCUIMkMIYArpIBXIDGNAPEhIKCmtleV9wcmVmaXgYBSABKAkSIAoGc2NvcGVzGAYgAygJQhC6SA2SAQoQQCIGcgTwwRgBEkIKEnRlY2huaWNhbF9jb250YWN0cxgHIAMoCzIcLmF1dGhzdmMudjEuVGVjaG5pY2FsQ29udGFjdEIIukgFkgECEBASIwoFc3RhdGUYCCABKA4yFC5hdXRoc3ZjLnYxLktleVN0YXRlEi8KC2NyZWF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdG9yX2lkGAogASgJEi8KC3VwZGF0ZV90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmV2b2tlX3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCnJldm9rZXJfaWQYDiABKAkSFQoNcmV2b2tlX3JlYXNvbhgPIAEoCRIxCg1sYXN0X3VzZV90aW1lGBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtsYXN0X3VzZV9pcBgRIAEoCRIbChNyb3RhdGVkX2Zyb21fa2V5X2lkGBIgASgJEhkKEXJvdGF0ZWRfdG9fa2V5X2lkGBMgASgJElIKC2Fubm90YXRpb25zGBQgAygLMiAuYXV0aHN2Yy52MS5LZXkuQW5ub3RhdGlvbnNFbnRyeUIbkMIYArpIFJoBERAgIgZyBIjCGAEqBXIDGIACEhUKBGV0YWcYFSABKAlCB7pIBHICGEASFwoPbmV2ZXJfZGVsaXZlcmVkGBYgASgIEigKEGFsbG93ZWRfbmV0d29ya3MYFyADKAlCDrpIC5IBCBAyIgRyAhhAEjAKDGRpc2FibGVfdGltZRgYIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOZGlzYWJsZWRfdW50aWwYGSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC2Rpc2FibGVyX2lkGBogASgJEhYKDmRpc2FibGVfcmVhc29uGBsgASgJEhwKFGRpc2FibGVkX2J5X3BsYXRmb3JtGBwgASgIEi0KDHJldm9rZV9jYXVzZRgeIAEoDjIXLmF1dGhzdmMudjEuUmV2b2tlQ2F1c2USEAoIaW1wb3J0ZWQYHyABKAgSNAoLcmF0ZV9saW1pdHMYICADKAsyFS5hdXRoc3ZjLnYxLlJhdGVMaW1pdEIIukgFkgECEAUSJAoHY3JlZGl0cxghIAEoCzITLmF1dGhzdmMudjEuQ3JlZGl0cxoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiaQoHQ3JlZGl0cxImCglyZW1haW5pbmcYASABKANCDrpICyIJGICglKWNHSgASACIAQESKAoGcmVmaWxsGAIgASgLMhguYXV0aHN2Yy52MS5DcmVkaXRSZWZpbGxCDAoKX3JlbWFpbmluZyKAAQoMQ3JlZGl0UmVmaWxsEh4KBmFtb3VudBgBIAEoA0IOukgLIgkYgKCUpY0dKAESHwoMZGF5X29mX21vbnRoGAIgASgFQgm6SAYaBBgfKAESLwoLcmVmaWxsX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpUBCglSYXRlTGltaXQSKQoEbmFtZRgBIAEoCUIbukgYchYYIDISXlthLXpdW2EtejAtOV8tXSokEhwKBWxpbWl0GAIgASgFQg26SAoaCBiAlOvcAygBEj8KBnBlcmlvZBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIUukgRqgELIgUIgL2jATICCAHIAQEipwEKDlJhdGVMaW1pdFN0YXRlEgwKBG5hbWUYASABKAkSDQoFbGltaXQYAiABKAUSKQoGcGVyaW9kGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCXJlbWFpbmluZxgEIAEoBRIoCgVyZXNldBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghvZl9vd25lchgGIAEoCCJMChBUZWNobmljYWxDb250YWN0EhsKBG5hbWUYASABKAlCDZDCGAG6SAZyBOjBGAESGwoFZW1haWwYAiABKAlCDJDCGAS6SAVyAyj+ASK4BQoHU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEhAKCG93bmVyX2lkGAIgASgJEiIKBmRldmljZRgDIAEoCzISLmF1dGhzdmMudjEuRGV2aWNlEhIKCmlwX2FkZHJlc3MYBCABKAkSJgoIbG9jYXRpb24YBSABKAsyFC5hdXRoc3ZjLnYxLkxvY2F0aW9uEg4KBnNjb3BlcxgGIAMoCRInCgVzdGF0ZRgHIAEoDjIYLmF1dGhzdmMudjEuU2Vzc2lvblN0YXRlEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI2ChJsYXN0X2FjdGl2aXR5X3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2V4cGlyZV90aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZXZva2VfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHY3VycmVudBgMIAEoCBI5Cgthbm5vdGF0aW9ucxgNIAMoCzIkLmF1dGhzdmMudjEuU2Vzc2lvbi5Bbm5vdGF0aW9uc0VudHJ5Ei8KDGlkbGVfdGltZW91dBgOIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI2ChJsYXRlc3RfZXhwaXJlX3RpbWUYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmtleV9wcmVmaXgYECABKAkSEgoKY3JlYXRvcl9pZBgRIAEoCRISCgpyZXZva2VyX2lkGBIgASgJGjIKEEFubm90YXRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKKAQoGRGV2aWNlEg8KB2Jyb3dzZXIYASABKAkSFwoPYnJvd3Nlcl92ZXJzaW9uGAIgASgJEgoKAm9zGAMgASgJEhIKCm9zX3ZlcnNpb24YBCABKAkSEwoLZGV2aWNlX3R5cGUYBSABKAkSEgoKdXNlcl9hZ2VudBgGIAEoCRINCgVtb2RlbBgHIAEoCSI+CghMb2NhdGlvbhIMCgRjaXR5GAEgASgJEg4KBnJlZ2lvbhgCIAEoCRIUCgxjb3VudHJ5X2NvZGUYAyABKAkqggEKC1Jldm9rZUNhdXNlEhwKGFJFVk9LRV9DQVVTRV9VTlNQRUNJRklFRBAAEhoKFlJFVk9LRV9DQVVTRV9SRVFVRVNURUQQARIXChNSRVZPS0VfQ0FVU0VfTEVBS0VEEAISIAocUkVWT0tFX0NBVVNFX0NSRUFUT1JfUkVWT0tFRBADKoEBCghLZXlTdGF0ZRIZChVLRVlfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBLRVlfU1RBVEVfQUNUSVZFEAESFQoRS0VZX1NUQVRFX0VYUElSRUQQAhIVChFLRVlfU1RBVEVfUkVWT0tFRBADEhYKEktFWV9TVEFURV9ESVNBQkxFRBAEKn0KDFNlc3Npb25TdGF0ZRIdChlTRVNTSU9OX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUU0VTU0lPTl9TVEFURV9BQ1RJVkUQARIZChVTRVNTSU9OX1NUQVRFX0VYUElSRUQQAhIZChVTRVNTSU9OX1NUQVRFX1JFVk9LRUQQAyq8AgoLVmVyZGljdENvZGUSHAoYVkVSRElDVF9DT0RFX1VOU1BFQ0lGSUVEEAASFgoSVkVSRElDVF9DT0RFX1ZBTElEEAESGgoWVkVSRElDVF9DT0RFX05PVF9GT1VORBACEhgKFFZFUkRJQ1RfQ09ERV9SRVZPS0VEEAMSGAoUVkVSRElDVF9DT0RFX0VYUElSRUQQBBIjCh9WRVJESUNUX0NPREVfSU5TVUZGSUNJRU5UX1NDT1BFEAUSGQoVVkVSRElDVF9DT0RFX0RJU0FCTEVEEAYSJAogVkVSRElDVF9DT0RFX0FERFJFU1NfTk9UX0FMTE9XRUQQBxIdChlWRVJESUNUX0NPREVfUkFURV9MSU1JVEVEEAgSIgoeVkVSRElDVF9DT0RFX0NSRURJVFNfRVhIQVVTVEVEEAliBnByb3RvMw", [file_authsvc_v1_options, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * An API key. The key string itself is returned once, by CreateKey or RotateKey, and
@@ -25,28 +25,28 @@ export type Key = Message<"authsvc.v1.Key"> & {
   /**
    * The stable id: `key_` and 26 characters that sort by time of creation.
    *
-   * @generated from field: string key_id = 1;
+   * @generated from field: string key_id = 1 [json_name = ""];
    */
   keyId: string;
 
   /**
    * Output only. The user or organization that the key belongs to.
    *
-   * @generated from field: string owner_id = 2;
+   * @generated from field: string owner_id = 2 [json_name = ""];
    */
   ownerId: string;
 
   /**
    * The human-readable name of the key, 1 to 255 characters in one line. Not unique.
    *
-   * @generated from field: string display_name = 3;
+   * @generated from field: string display_name = 3 [json_name = ""];
    */
   displayName: string;
 
   /**
    * What the key is for, at most 2000 characters. It may have several lines.
    *
-   * @generated from field: string description = 4;
+   * @generated from field: string description = 4 [json_name = ""];
    */
   description: string;
 
@@ -56,7 +56,7 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * an imported key, its `look_up_prefix`, or `sha256:` and the first eight digits of the
    * hash of the key string.
    *
-   * @generated from field: string key_prefix = 5;
+   * @generated from field: string key_prefix = 5 [json_name = ""];
    */
   keyPrefix: string;
 
@@ -64,28 +64,28 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * The scopes of the key, sorted. `full_access` grants everything; no other scope
    * implies another.
    *
-   * @generated from field: repeated string scopes = 6;
+   * @generated from field: repeated string scopes = 6 [json_name = ""];
    */
   scopes: string[];
 
   /**
    * The people to contact about the key, at most 16.
    *
-   * @generated from field: repeated authsvc.v1.TechnicalContact technical_contacts = 7;
+   * @generated from field: repeated authsvc.v1.TechnicalContact technical_contacts = 7 [json_name = ""];
    */
   technicalContacts: TechnicalContact[];
 
   /**
    * Output only. The state at the time of the response, derived from the times below.
    *
-   * @generated from field: authsvc.v1.KeyState state = 8;
+   * @generated from field: authsvc.v1.KeyState state = 8 [json_name = ""];
    */
   state: KeyState;
 
   /**
    * Output only. When the key was created.
    *
-   * @generated from field: google.protobuf.Timestamp create_time = 9;
+   * @generated from field: google.protobuf.Timestamp create_time = 9 [json_name = ""];
    */
   createTime?: Timestamp | undefined;
 
@@ -93,14 +93,14 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * Output only. Who created or rotated the key: the id of a key or session, the name
    * of a certificate (its SPIFFE id or subject), `anonymous` or `bootstrap`.
    *
-   * @generated from field: string creator_id = 10;
+   * @generated from field: string creator_id = 10 [json_name = ""];
    */
   creatorId: string;
 
   /**
    * Output only. When the key was last changed. A use is not a change.
    *
-   * @generated from field: google.protobuf.Timestamp update_time = 11;
+   * @generated from field: google.protobuf.Timestamp update_time = 11 [json_name = ""];
    */
   updateTime?: Timestamp | undefined;
 
@@ -108,7 +108,7 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * When the key expires. It is refused from this time on. If unset, the key never
    * expires. A new value must be at most 100 years of 365.25 days in the future.
    *
-   * @generated from field: google.protobuf.Timestamp expire_time = 12;
+   * @generated from field: google.protobuf.Timestamp expire_time = 12 [json_name = ""];
    */
   expireTime?: Timestamp | undefined;
 
@@ -116,7 +116,7 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * Output only. When the key was revoked. It is refused permanently from this time
    * on. In the future while a revocation is scheduled.
    *
-   * @generated from field: google.protobuf.Timestamp revoke_time = 13;
+   * @generated from field: google.protobuf.Timestamp revoke_time = 13 [json_name = ""];
    */
   revokeTime?: Timestamp | undefined;
 
@@ -124,14 +124,14 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * Output only. Who revoked the key, in the form of `creator_id`, or who reported it
    * as leaked, which may be `secret-scanning`.
    *
-   * @generated from field: string revoker_id = 14;
+   * @generated from field: string revoker_id = 14 [json_name = ""];
    */
   revokerId: string;
 
   /**
    * Output only. Why the key was revoked.
    *
-   * @generated from field: string revoke_reason = 15;
+   * @generated from field: string revoke_reason = 15 [json_name = ""];
    */
   revokeReason: string;
 
@@ -139,28 +139,28 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * Output only. When the key was last verified successfully. Updated with a delay of
    * a few seconds. Unset if the key was never used.
    *
-   * @generated from field: google.protobuf.Timestamp last_use_time = 16;
+   * @generated from field: google.protobuf.Timestamp last_use_time = 16 [json_name = ""];
    */
   lastUseTime?: Timestamp | undefined;
 
   /**
    * Output only. The client's address at the last successful verification.
    *
-   * @generated from field: string last_use_ip = 17;
+   * @generated from field: string last_use_ip = 17 [json_name = ""];
    */
   lastUseIp: string;
 
   /**
    * Output only. The id of the key that this key replaced.
    *
-   * @generated from field: string rotated_from_key_id = 18;
+   * @generated from field: string rotated_from_key_id = 18 [json_name = ""];
    */
   rotatedFromKeyId: string;
 
   /**
    * Output only. The id of the key that replaced this key.
    *
-   * @generated from field: string rotated_to_key_id = 19;
+   * @generated from field: string rotated_to_key_id = 19 [json_name = ""];
    */
   rotatedToKeyId: string;
 
@@ -168,7 +168,7 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * Key-value pairs of the client's choice, at most 32, with names of up to 63 and
    * values of up to 256 characters. VerifyKey returns them, so keep them small.
    *
-   * @generated from field: map<string, string> annotations = 20;
+   * @generated from field: map<string, string> annotations = 20 [json_name = ""];
    */
   annotations: { [key: string]: string };
 
@@ -176,7 +176,7 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * A value that changes whenever the key changes. If an UpdateKey request contains an
    * etag that is not the current one, the call fails with ABORTED.
    *
-   * @generated from field: string etag = 21;
+   * @generated from field: string etag = 21 [json_name = ""];
    */
   etag: string;
 
@@ -187,7 +187,7 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * A response that is lost after it was sent is not detected. Revoke such a key or,
    * if CreateKey created it, send the same `request_id` again.
    *
-   * @generated from field: bool never_delivered = 22;
+   * @generated from field: bool never_delivered = 22 [json_name = ""];
    */
   neverDelivered: boolean;
 
@@ -196,14 +196,14 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * single addresses. VerifyKey then needs the `client_ip`. If empty, the key can be
    * used from anywhere. IPv4-mapped IPv6 addresses count as IPv4.
    *
-   * @generated from field: repeated string allowed_networks = 23;
+   * @generated from field: repeated string allowed_networks = 23 [json_name = ""];
    */
   allowedNetworks: string[];
 
   /**
    * Output only. When DisableKey disabled the key. Unset unless it is disabled now.
    *
-   * @generated from field: google.protobuf.Timestamp disable_time = 24;
+   * @generated from field: google.protobuf.Timestamp disable_time = 24 [json_name = ""];
    */
   disableTime?: Timestamp | undefined;
 
@@ -211,21 +211,21 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * Output only. When the key works again by itself. If unset, a disabled key is
    * disabled until EnableKey enables it.
    *
-   * @generated from field: google.protobuf.Timestamp disabled_until = 25;
+   * @generated from field: google.protobuf.Timestamp disabled_until = 25 [json_name = ""];
    */
   disabledUntil?: Timestamp | undefined;
 
   /**
    * Output only. Who disabled the key, in the form of `creator_id`.
    *
-   * @generated from field: string disabler_id = 26;
+   * @generated from field: string disabler_id = 26 [json_name = ""];
    */
   disablerId: string;
 
   /**
    * Output only. Why the key was disabled.
    *
-   * @generated from field: string disable_reason = 27;
+   * @generated from field: string disable_reason = 27 [json_name = ""];
    */
   disableReason: string;
 
@@ -233,7 +233,7 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * Output only. Whether a caller of the owner `authsvc` disabled the key. Then no other
    * caller can enable it.
    *
-   * @generated from field: bool disabled_by_platform = 28;
+   * @generated from field: bool disabled_by_platform = 28 [json_name = ""];
    */
   disabledByPlatform: boolean;
 
@@ -241,7 +241,7 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * Output only. What led to the revocation, for programs; `revoke_reason` is for
    * people. Not set without a `revoke_time`.
    *
-   * @generated from field: authsvc.v1.RevokeCause revoke_cause = 30;
+   * @generated from field: authsvc.v1.RevokeCause revoke_cause = 30 [json_name = ""];
    */
   revokeCause: RevokeCause;
 
@@ -249,7 +249,7 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * Output only. Whether the key string was made elsewhere: ImportKeys, or `key_hash` of
    * CreateKey.
    *
-   * @generated from field: bool imported = 31;
+   * @generated from field: bool imported = 31 [json_name = ""];
    */
   imported: boolean;
 
@@ -259,7 +259,7 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * otherwise it is RATE_LIMITED, and takes nothing from any of them. If empty, the key
    * itself has no limit. A key that was rotated and its successor share what is left.
    *
-   * @generated from field: repeated authsvc.v1.RateLimit rate_limits = 32;
+   * @generated from field: repeated authsvc.v1.RateLimit rate_limits = 32 [json_name = ""];
    */
   rateLimits: RateLimit[];
 
@@ -268,7 +268,7 @@ export type Key = Message<"authsvc.v1.Key"> & {
    * well, or is CREDITS_EXHAUSTED. If unset, the key has no such bound. A key that was
    * rotated and its successor share what is left.
    *
-   * @generated from field: authsvc.v1.Credits credits = 33;
+   * @generated from field: authsvc.v1.Credits credits = 33 [json_name = ""];
    */
   credits?: Credits | undefined;
 };
@@ -294,14 +294,14 @@ export type Credits = Message<"authsvc.v1.Credits"> & {
    * credits keeps what remains, and a key without credits starts with the `amount` of the
    * refill, which is required then.
    *
-   * @generated from field: optional int64 remaining = 1;
+   * @generated from field: optional int64 remaining = 1 [json_name = ""];
    */
   remaining?: bigint | undefined;
 
   /**
    * How the credits are refilled. If unset, they are not.
    *
-   * @generated from field: authsvc.v1.CreditRefill refill = 2;
+   * @generated from field: authsvc.v1.CreditRefill refill = 2 [json_name = ""];
    */
   refill?: CreditRefill | undefined;
 };
@@ -323,14 +323,14 @@ export type CreditRefill = Message<"authsvc.v1.CreditRefill"> & {
   /**
    * The number of credits, 1 to 1,000,000,000,000.
    *
-   * @generated from field: int64 amount = 1;
+   * @generated from field: int64 amount = 1 [json_name = ""];
    */
   amount: bigint;
 
   /**
    * The day of the month, 1 to 31. In a month without that day, its last day.
    *
-   * @generated from field: int32 day_of_month = 2;
+   * @generated from field: int32 day_of_month = 2 [json_name = ""];
    */
   dayOfMonth: number;
 
@@ -338,7 +338,7 @@ export type CreditRefill = Message<"authsvc.v1.CreditRefill"> & {
    * Output only. When the next refill is due. The first one is not before the next such
    * day after the day is set.
    *
-   * @generated from field: google.protobuf.Timestamp refill_time = 3;
+   * @generated from field: google.protobuf.Timestamp refill_time = 3 [json_name = ""];
    */
   refillTime?: Timestamp | undefined;
 };
@@ -368,21 +368,21 @@ export type RateLimit = Message<"authsvc.v1.RateLimit"> & {
    * The name, 1 to 32 characters of `a-z 0-9 _ -`, starting with a letter. When the
    * limit or the period of a name changes, what was taken under that name still counts.
    *
-   * @generated from field: string name = 1;
+   * @generated from field: string name = 1 [json_name = ""];
    */
   name: string;
 
   /**
    * The number of units, 1 to 1,000,000,000.
    *
-   * @generated from field: int32 limit = 2;
+   * @generated from field: int32 limit = 2 [json_name = ""];
    */
   limit: number;
 
   /**
    * The period, 1 second to 31 days, in whole seconds.
    *
-   * @generated from field: google.protobuf.Duration period = 3;
+   * @generated from field: google.protobuf.Duration period = 3 [json_name = ""];
    */
   period?: Duration | undefined;
 };
@@ -403,21 +403,21 @@ export type RateLimitState = Message<"authsvc.v1.RateLimitState"> & {
   /**
    * The name of the limit.
    *
-   * @generated from field: string name = 1;
+   * @generated from field: string name = 1 [json_name = ""];
    */
   name: string;
 
   /**
    * The number of units in each period.
    *
-   * @generated from field: int32 limit = 2;
+   * @generated from field: int32 limit = 2 [json_name = ""];
    */
   limit: number;
 
   /**
    * The period.
    *
-   * @generated from field: google.protobuf.Duration period = 3;
+   * @generated from field: google.protobuf.Duration period = 3 [json_name = ""];
    */
   period?: Duration | undefined;
 
@@ -425,21 +425,21 @@ export type RateLimitState = Message<"authsvc.v1.RateLimitState"> & {
    * How many units are left. Other workers may have taken some since this worker last
    * asked the database, which was up to two seconds ago.
    *
-   * @generated from field: int32 remaining = 4;
+   * @generated from field: int32 remaining = 4 [json_name = ""];
    */
   remaining: number;
 
   /**
    * When all units are back if none is taken, from now on, rounded up to seconds.
    *
-   * @generated from field: google.protobuf.Duration reset = 5;
+   * @generated from field: google.protobuf.Duration reset = 5 [json_name = ""];
    */
   reset?: Duration | undefined;
 
   /**
    * Whether it is a limit of the owner's policy, and so of all keys of the owner.
    *
-   * @generated from field: bool of_owner = 6;
+   * @generated from field: bool of_owner = 6 [json_name = ""];
    */
   ofOwner: boolean;
 };
@@ -460,7 +460,7 @@ export type TechnicalContact = Message<"authsvc.v1.TechnicalContact"> & {
   /**
    * The name of the person or team, 1 to 255 characters.
    *
-   * @generated from field: string name = 1;
+   * @generated from field: string name = 1 [json_name = ""];
    */
   name: string;
 
@@ -468,7 +468,7 @@ export type TechnicalContact = Message<"authsvc.v1.TechnicalContact"> & {
    * The email address, at most 254 bytes in UTF-8. Internationalized addresses (RFC
    * 6531) are allowed.
    *
-   * @generated from field: string email = 2;
+   * @generated from field: string email = 2 [json_name = ""];
    */
   email: string;
 };
@@ -490,28 +490,28 @@ export type Session = Message<"authsvc.v1.Session"> & {
   /**
    * The stable id: `ses_` and 26 characters that sort by time of creation.
    *
-   * @generated from field: string session_id = 1;
+   * @generated from field: string session_id = 1 [json_name = ""];
    */
   sessionId: string;
 
   /**
    * The user that is signed in.
    *
-   * @generated from field: string owner_id = 2;
+   * @generated from field: string owner_id = 2 [json_name = ""];
    */
   ownerId: string;
 
   /**
    * The device, as far as its user agent and client hints describe it.
    *
-   * @generated from field: authsvc.v1.Device device = 3;
+   * @generated from field: authsvc.v1.Device device = 3 [json_name = ""];
    */
   device?: Device | undefined;
 
   /**
    * The address of the last activity or of the sign-in, in the format of RFC 5952.
    *
-   * @generated from field: string ip_address = 4;
+   * @generated from field: string ip_address = 4 [json_name = ""];
    */
   ipAddress: string;
 
@@ -519,28 +519,28 @@ export type Session = Message<"authsvc.v1.Session"> & {
    * The location of that address. Unset if the operator has no location file, or the
    * file does not contain the address.
    *
-   * @generated from field: authsvc.v1.Location location = 5;
+   * @generated from field: authsvc.v1.Location location = 5 [json_name = ""];
    */
   location?: Location | undefined;
 
   /**
    * The scopes of the session, sorted.
    *
-   * @generated from field: repeated string scopes = 6;
+   * @generated from field: repeated string scopes = 6 [json_name = ""];
    */
   scopes: string[];
 
   /**
    * The state at the time of the response, derived from the times below.
    *
-   * @generated from field: authsvc.v1.SessionState state = 7;
+   * @generated from field: authsvc.v1.SessionState state = 7 [json_name = ""];
    */
   state: SessionState;
 
   /**
    * When the user signed in.
    *
-   * @generated from field: google.protobuf.Timestamp create_time = 8;
+   * @generated from field: google.protobuf.Timestamp create_time = 8 [json_name = ""];
    */
   createTime?: Timestamp | undefined;
 
@@ -548,7 +548,7 @@ export type Session = Message<"authsvc.v1.Session"> & {
    * When the session was last verified successfully, or else the sign-in. Updated with
    * a delay of a few seconds.
    *
-   * @generated from field: google.protobuf.Timestamp last_activity_time = 9;
+   * @generated from field: google.protobuf.Timestamp last_activity_time = 9 [json_name = ""];
    */
   lastActivityTime?: Timestamp | undefined;
 
@@ -556,7 +556,7 @@ export type Session = Message<"authsvc.v1.Session"> & {
    * When the session expires if it is not used before then: `last_activity_time` plus
    * `idle_timeout`, but not later than `latest_expire_time`.
    *
-   * @generated from field: google.protobuf.Timestamp expire_time = 10;
+   * @generated from field: google.protobuf.Timestamp expire_time = 10 [json_name = ""];
    */
   expireTime?: Timestamp | undefined;
 
@@ -564,35 +564,35 @@ export type Session = Message<"authsvc.v1.Session"> & {
    * When the session was revoked, by any call. It is refused permanently from this time
    * on.
    *
-   * @generated from field: google.protobuf.Timestamp revoke_time = 11;
+   * @generated from field: google.protobuf.Timestamp revoke_time = 11 [json_name = ""];
    */
   revokeTime?: Timestamp | undefined;
 
   /**
    * Whether this is the current session: `current_session_id` in ListSessions.
    *
-   * @generated from field: bool current = 12;
+   * @generated from field: bool current = 12 [json_name = ""];
    */
   current: boolean;
 
   /**
    * Key-value pairs of the client's choice.
    *
-   * @generated from field: map<string, string> annotations = 13;
+   * @generated from field: map<string, string> annotations = 13 [json_name = ""];
    */
   annotations: { [key: string]: string };
 
   /**
    * How long the session lasts without activity.
    *
-   * @generated from field: google.protobuf.Duration idle_timeout = 14;
+   * @generated from field: google.protobuf.Duration idle_timeout = 14 [json_name = ""];
    */
   idleTimeout?: Duration | undefined;
 
   /**
    * When the session expires regardless of activity.
    *
-   * @generated from field: google.protobuf.Timestamp latest_expire_time = 15;
+   * @generated from field: google.protobuf.Timestamp latest_expire_time = 15 [json_name = ""];
    */
   latestExpireTime?: Timestamp | undefined;
 
@@ -600,21 +600,21 @@ export type Session = Message<"authsvc.v1.Session"> & {
    * The public beginning of the session token. It identifies a session but cannot be
    * used to authenticate.
    *
-   * @generated from field: string key_prefix = 16;
+   * @generated from field: string key_prefix = 16 [json_name = ""];
    */
   keyPrefix: string;
 
   /**
    * Who created the session, in the form of `creator_id` of a key.
    *
-   * @generated from field: string creator_id = 17;
+   * @generated from field: string creator_id = 17 [json_name = ""];
    */
   creatorId: string;
 
   /**
    * Who revoked the session, in the same form.
    *
-   * @generated from field: string revoker_id = 18;
+   * @generated from field: string revoker_id = 18 [json_name = ""];
    */
   revokerId: string;
 };
@@ -635,21 +635,21 @@ export type Device = Message<"authsvc.v1.Device"> & {
   /**
    * The browser, for instance `Firefox`, or the program, for instance `curl`.
    *
-   * @generated from field: string browser = 1;
+   * @generated from field: string browser = 1 [json_name = ""];
    */
   browser: string;
 
   /**
    * The version of the browser or program, for instance `131`.
    *
-   * @generated from field: string browser_version = 2;
+   * @generated from field: string browser_version = 2 [json_name = ""];
    */
   browserVersion: string;
 
   /**
    * The operating system, for instance `macOS`.
    *
-   * @generated from field: string os = 3;
+   * @generated from field: string os = 3 [json_name = ""];
    */
   os: string;
 
@@ -657,7 +657,7 @@ export type Device = Message<"authsvc.v1.Device"> & {
    * The version of the operating system, for instance `14.5`. Empty if the user agent
    * has a version that the browser has frozen, and no client hint has the true one.
    *
-   * @generated from field: string os_version = 4;
+   * @generated from field: string os_version = 4 [json_name = ""];
    */
   osVersion: string;
 
@@ -665,14 +665,14 @@ export type Device = Message<"authsvc.v1.Device"> & {
    * The type of the device: `desktop`, `mobile`, `tablet`, `tv`, `console`, `headset`,
    * `bot`, `program`, or empty.
    *
-   * @generated from field: string device_type = 5;
+   * @generated from field: string device_type = 5 [json_name = ""];
    */
   deviceType: string;
 
   /**
    * The user agent as it was presented, truncated to 512 characters.
    *
-   * @generated from field: string user_agent = 6;
+   * @generated from field: string user_agent = 6 [json_name = ""];
    */
   userAgent: string;
 
@@ -680,7 +680,7 @@ export type Device = Message<"authsvc.v1.Device"> & {
    * The manufacturer's name of the model, for instance `Pixel 8`. Known only from client
    * hints.
    *
-   * @generated from field: string model = 7;
+   * @generated from field: string model = 7 [json_name = ""];
    */
   model: string;
 };
@@ -701,21 +701,21 @@ export type Location = Message<"authsvc.v1.Location"> & {
   /**
    * The city, in English.
    *
-   * @generated from field: string city = 1;
+   * @generated from field: string city = 1 [json_name = ""];
    */
   city: string;
 
   /**
    * The region, state or province, in English.
    *
-   * @generated from field: string region = 2;
+   * @generated from field: string region = 2 [json_name = ""];
    */
   region: string;
 
   /**
    * The country code, ISO 3166-1 alpha-2.
    *
-   * @generated from field: string country_code = 3;
+   * @generated from field: string country_code = 3 [json_name = ""];
    */
   countryCode: string;
 };

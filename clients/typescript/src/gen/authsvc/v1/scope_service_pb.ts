@@ -37,7 +37,7 @@ export type ListScopesResponse = Message<"authsvc.v1.ListScopesResponse"> & {
   /**
    * All scopes. The operator's scopes come first, in the operator's order.
    *
-   * @generated from field: repeated authsvc.v1.Scope scopes = 1;
+   * @generated from field: repeated authsvc.v1.Scope scopes = 1 [json_name = ""];
    */
   scopes: Scope[];
 
@@ -46,7 +46,7 @@ export type ListScopesResponse = Message<"authsvc.v1.ListScopesResponse"> & {
    * operator has set AUTHSVC_SCOPES to `*`. If false, CreateKey, UpdateKey and
    * CreateSession refuse such scopes.
    *
-   * @generated from field: bool any_scope_allowed = 2;
+   * @generated from field: bool any_scope_allowed = 2 [json_name = ""];
    */
   anyScopeAllowed: boolean;
 };
@@ -68,7 +68,7 @@ export type Scope = Message<"authsvc.v1.Scope"> & {
    * The name to grant, for instance `orders:read`. No scope implies another;
    * `full_access` grants everything.
    *
-   * @generated from field: string name = 1;
+   * @generated from field: string name = 1 [json_name = ""];
    */
   name: string;
 
@@ -76,7 +76,7 @@ export type Scope = Message<"authsvc.v1.Scope"> & {
    * What the scope allows, for people to read. Empty if the operator has not
    * described it.
    *
-   * @generated from field: string description = 2;
+   * @generated from field: string description = 2 [json_name = ""];
    */
   description: string;
 };

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file authsvc/v1/session_service.proto.
  */
 export const file_authsvc_v1_session_service: GenFile = /*@__PURE__*/
-  fileDesc("CiBhdXRoc3ZjL3YxL3Nlc3Npb25fc2VydmljZS5wcm90bxIKYXV0aHN2Yy52MSLvAgoUQ3JlYXRlU2Vzc2lvblJlcXVlc3QSEAoIb3duZXJfaWQYASABKAkSEgoKdXNlcl9hZ2VudBgCIAEoCRISCgppcF9hZGRyZXNzGAMgASgJEg4KBnNjb3BlcxgEIAMoCRIvCgxpZGxlX3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIbGlmZXRpbWUYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24STAoLYW5ub3RhdGlvbnMYByADKAsyMS5hdXRoc3ZjLnYxLkNyZWF0ZVNlc3Npb25SZXF1ZXN0LkFubm90YXRpb25zRW50cnlCBJDCGAISLQoMY2xpZW50X2hpbnRzGAggASgLMhcuYXV0aHN2Yy52MS5DbGllbnRIaW50cxoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiVAoVQ3JlYXRlU2Vzc2lvblJlc3BvbnNlEiQKB3Nlc3Npb24YASABKAsyEy5hdXRoc3ZjLnYxLlNlc3Npb24SFQoNc2Vzc2lvbl90b2tlbhgCIAEoCSKzAQoUVmVyaWZ5U2Vzc2lvblJlcXVlc3QSFQoNc2Vzc2lvbl90b2tlbhgBIAEoCRIXCg9yZXF1aXJlZF9zY29wZXMYAiADKAkSEQoJY2xpZW50X2lwGAMgASgJEhIKCnVzZXJfYWdlbnQYBCABKAkSLQoMY2xpZW50X2hpbnRzGAUgASgLMhcuYXV0aHN2Yy52MS5DbGllbnRIaW50cxIVCg1hbnlfb2Zfc2NvcGVzGAYgAygJIpkBCgtDbGllbnRIaW50cxIOCgZicmFuZHMYASABKAkSGQoRZnVsbF92ZXJzaW9uX2xpc3QYAiABKAkSEAoIcGxhdGZvcm0YAyABKAkSGAoQcGxhdGZvcm1fdmVyc2lvbhgEIAEoCRINCgVtb2RlbBgFIAEoCRIOCgZtb2JpbGUYBiABKAkSFAoMZm9ybV9mYWN0b3JzGAcgASgJIrQBChVWZXJpZnlTZXNzaW9uUmVzcG9uc2USDQoFdmFsaWQYASABKAgSJQoEY29kZRgCIAEoDjIXLmF1dGhzdmMudjEuVmVyZGljdENvZGUSEgoKc2Vzc2lvbl9pZBgDIAEoCRIQCghvd25lcl9pZBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLwoLZXhwaXJlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIicKEUdldFNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkigQEKE0xpc3RTZXNzaW9uc1JlcXVlc3QSEAoIb3duZXJfaWQYASABKAkSGgoSY3VycmVudF9zZXNzaW9uX2lkGAIgASgJEhUKDWluY2x1ZGVfZW5kZWQYAyABKAgSEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAkiVgoUTGlzdFNlc3Npb25zUmVzcG9uc2USJQoIc2Vzc2lvbnMYASADKAsyEy5hdXRoc3ZjLnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIioKFFJldm9rZVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkiRwoYUmV2b2tlQWxsU2Vzc2lvbnNSZXF1ZXN0EhAKCG93bmVyX2lkGAEgASgJEhkKEWV4Y2VwdF9zZXNzaW9uX2lkGAIgASgJIlgKGVJldm9rZUFsbFNlc3Npb25zUmVzcG9uc2USFQoNcmV2b2tlZF9jb3VudBgBIAEoBRIkChxyZXZva2VkX2NvdW50X2lzX2xvd2VyX2JvdW5kGAIgASgIMvIECg5TZXNzaW9uU2VydmljZRJoCg1DcmVhdGVTZXNzaW9uEiAuYXV0aHN2Yy52MS5DcmVhdGVTZXNzaW9uUmVxdWVzdBohLmF1dGhzdmMudjEuQ3JlYXRlU2Vzc2lvblJlc3BvbnNlIhLCwRgOc2Vzc2lvbnM6d3JpdGUSaQoNVmVyaWZ5U2Vzc2lvbhIgLmF1dGhzdmMudjEuVmVyaWZ5U2Vzc2lvblJlcXVlc3QaIS5hdXRoc3ZjLnYxLlZlcmlmeVNlc3Npb25SZXNwb25zZSITwsEYD3Nlc3Npb25zOnZlcmlmeRJTCgpHZXRTZXNzaW9uEh0uYXV0aHN2Yy52MS5HZXRTZXNzaW9uUmVxdWVzdBoTLmF1dGhzdmMudjEuU2Vzc2lvbiIRwsEYDXNlc3Npb25zOnJlYWQSZAoMTGlzdFNlc3Npb25zEh8uYXV0aHN2Yy52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0GiAuYXV0aHN2Yy52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZSIRwsEYDXNlc3Npb25zOnJlYWQSWgoNUmV2b2tlU2Vzc2lvbhIgLmF1dGhzdmMudjEuUmV2b2tlU2Vzc2lvblJlcXVlc3QaEy5hdXRoc3ZjLnYxLlNlc3Npb24iEsLBGA5zZXNzaW9uczp3cml0ZRJ0ChFSZXZva2VBbGxTZXNzaW9ucxIkLmF1dGhzdmMudjEuUmV2b2tlQWxsU2Vzc2lvbnNSZXF1ZXN0GiUuYXV0aHN2Yy52MS5SZXZva2VBbGxTZXNzaW9uc1Jlc3BvbnNlIhLCwRgOc2Vzc2lvbnM6d3JpdGViBnByb3RvMw", [file_authsvc_v1_options, file_authsvc_v1_resources, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("CiBhdXRoc3ZjL3YxL3Nlc3Npb25fc2VydmljZS5wcm90bxIKYXV0aHN2Yy52MSK9AwoUQ3JlYXRlU2Vzc2lvblJlcXVlc3QSGwoIb3duZXJfaWQYASABKAlCCbpIBnIE0MEYARISCgp1c2VyX2FnZW50GAIgASgJEhIKCmlwX2FkZHJlc3MYAyABKAkSIgoGc2NvcGVzGAQgAygJQhK6SA+SAQwQQBgBIgZyBPDBGAESOwoMaWRsZV90aW1lb3V0GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgq6SAeqAQQyAgg8EjcKCGxpZmV0aW1lGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgq6SAeqAQQyAgg8EmMKC2Fubm90YXRpb25zGAcgAygLMjEuYXV0aHN2Yy52MS5DcmVhdGVTZXNzaW9uUmVxdWVzdC5Bbm5vdGF0aW9uc0VudHJ5QhuQwhgCukgUmgERECAiBnIEiMIYASoFcgMYgAISLQoMY2xpZW50X2hpbnRzGAggASgLMhcuYXV0aHN2Yy52MS5DbGllbnRIaW50cxoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiVAoVQ3JlYXRlU2Vzc2lvblJlc3BvbnNlEiQKB3Nlc3Npb24YASABKAsyEy5hdXRoc3ZjLnYxLlNlc3Npb24SFQoNc2Vzc2lvbl90b2tlbhgCIAEoCSLHAQoUVmVyaWZ5U2Vzc2lvblJlcXVlc3QSFQoNc2Vzc2lvbl90b2tlbhgBIAEoCRIhCg9yZXF1aXJlZF9zY29wZXMYAiADKAlCCLpIBZIBAhBAEhEKCWNsaWVudF9pcBgDIAEoCRISCgp1c2VyX2FnZW50GAQgASgJEi0KDGNsaWVudF9oaW50cxgFIAEoCzIXLmF1dGhzdmMudjEuQ2xpZW50SGludHMSHwoNYW55X29mX3Njb3BlcxgGIAMoCUIIukgFkgECEEAimQEKC0NsaWVudEhpbnRzEg4KBmJyYW5kcxgBIAEoCRIZChFmdWxsX3ZlcnNpb25fbGlzdBgCIAEoCRIQCghwbGF0Zm9ybRgDIAEoCRIYChBwbGF0Zm9ybV92ZXJzaW9uGAQgASgJEg0KBW1vZGVsGAUgASgJEg4KBm1vYmlsZRgGIAEoCRIUCgxmb3JtX2ZhY3RvcnMYByABKAkitAEKFVZlcmlmeVNlc3Npb25SZXNwb25zZRINCgV2YWxpZBgBIAEoCBIlCgRjb2RlGAIgASgOMhcuYXV0aHN2Yy52MS5WZXJkaWN0Q29kZRISCgpzZXNzaW9uX2lkGAMgASgJEhAKCG93bmVyX2lkGAQgASgJEg4KBnNjb3BlcxgFIAMoCRIvCgtleHBpcmVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiMgoRR2V0U2Vzc2lvblJlcXVlc3QSHQoKc2Vzc2lvbl9pZBgBIAEoCUIJukgGcgTIwRgBIrEBChNMaXN0U2Vzc2lvbnNSZXF1ZXN0EhsKCG93bmVyX2lkGAEgASgJQgm6SAZyBNDBGAESKAoSY3VycmVudF9zZXNzaW9uX2lkGAIgASgJQgy6SAlyBMjBGAHYAQESFQoNaW5jbHVkZV9lbmRlZBgDIAEoCBIdCglwYWdlX3NpemUYBCABKAVCCrpIBxoFGOgHKAASHQoKcGFnZV90b2tlbhgFIAEoCUIJukgGcgQYgIABIlYKFExpc3RTZXNzaW9uc1Jlc3BvbnNlEiUKCHNlc3Npb25zGAEgAygLMhMuYXV0aHN2Yy52MS5TZXNzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI1ChRSZXZva2VTZXNzaW9uUmVxdWVzdBIdCgpzZXNzaW9uX2lkGAEgASgJQgm6SAZyBMjBGAEiYAoYUmV2b2tlQWxsU2Vzc2lvbnNSZXF1ZXN0EhsKCG93bmVyX2lkGAEgASgJQgm6SAZyBNDBGAESJwoRZXhjZXB0X3Nlc3Npb25faWQYAiABKAlCDLpICXIEyMEYAdgBASJYChlSZXZva2VBbGxTZXNzaW9uc1Jlc3BvbnNlEhUKDXJldm9rZWRfY291bnQYASABKAUSJAoccmV2b2tlZF9jb3VudF9pc19sb3dlcl9ib3VuZBgCIAEoCDLyBAoOU2Vzc2lvblNlcnZpY2USaAoNQ3JlYXRlU2Vzc2lvbhIgLmF1dGhzdmMudjEuQ3JlYXRlU2Vzc2lvblJlcXVlc3QaIS5hdXRoc3ZjLnYxLkNyZWF0ZVNlc3Npb25SZXNwb25zZSISwsEYDnNlc3Npb25zOndyaXRlEmkKDVZlcmlmeVNlc3Npb24SIC5hdXRoc3ZjLnYxLlZlcmlmeVNlc3Npb25SZXF1ZXN0GiEuYXV0aHN2Yy52MS5WZXJpZnlTZXNzaW9uUmVzcG9uc2UiE8LBGA9zZXNzaW9uczp2ZXJpZnkSUwoKR2V0U2Vzc2lvbhIdLmF1dGhzdmMudjEuR2V0U2Vzc2lvblJlcXVlc3QaEy5hdXRoc3ZjLnYxLlNlc3Npb24iEcLBGA1zZXNzaW9uczpyZWFkEmQKDExpc3RTZXNzaW9ucxIfLmF1dGhzdmMudjEuTGlzdFNlc3Npb25zUmVxdWVzdBogLmF1dGhzdmMudjEuTGlzdFNlc3Npb25zUmVzcG9uc2UiEcLBGA1zZXNzaW9uczpyZWFkEloKDVJldm9rZVNlc3Npb24SIC5hdXRoc3ZjLnYxLlJldm9rZVNlc3Npb25SZXF1ZXN0GhMuYXV0aHN2Yy52MS5TZXNzaW9uIhLCwRgOc2Vzc2lvbnM6d3JpdGUSdAoRUmV2b2tlQWxsU2Vzc2lvbnMSJC5hdXRoc3ZjLnYxLlJldm9rZUFsbFNlc3Npb25zUmVxdWVzdBolLmF1dGhzdmMudjEuUmV2b2tlQWxsU2Vzc2lvbnNSZXNwb25zZSISwsEYDnNlc3Npb25zOndyaXRlYgZwcm90bzM", [file_authsvc_v1_options, file_authsvc_v1_resources, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Request message for CreateSession.
@@ -26,7 +26,7 @@ export type CreateSessionRequest = Message<"authsvc.v1.CreateSessionRequest"> & 
   /**
    * The user that has signed in: 1 to 128 characters of `A-Z a-z 0-9 . _ : @ -`.
    *
-   * @generated from field: string owner_id = 1;
+   * @generated from field: string owner_id = 1 [json_name = ""];
    */
   ownerId: string;
 
@@ -34,7 +34,7 @@ export type CreateSessionRequest = Message<"authsvc.v1.CreateSessionRequest"> & 
    * The `user-agent` header of the sign-in. It is truncated to 512 characters, control
    * characters are replaced with spaces, and a credential in it is cut to its prefix.
    *
-   * @generated from field: string user_agent = 2;
+   * @generated from field: string user_agent = 2 [json_name = ""];
    */
   userAgent: string;
 
@@ -42,14 +42,14 @@ export type CreateSessionRequest = Message<"authsvc.v1.CreateSessionRequest"> & 
    * The IPv4 or IPv6 address that the user signed in from. It is for display only. A
    * port and a zone are removed; a value that is not an address is ignored.
    *
-   * @generated from field: string ip_address = 3;
+   * @generated from field: string ip_address = 3 [json_name = ""];
    */
   ipAddress: string;
 
   /**
    * What the session may do. Callers can grant only scopes that they have.
    *
-   * @generated from field: repeated string scopes = 4;
+   * @generated from field: repeated string scopes = 4 [json_name = ""];
    */
   scopes: string[];
 
@@ -58,7 +58,7 @@ export type CreateSessionRequest = Message<"authsvc.v1.CreateSessionRequest"> & 
    * what the operator allows (30 days by default). If unset, the operator's default
    * applies (7 days).
    *
-   * @generated from field: google.protobuf.Duration idle_timeout = 5;
+   * @generated from field: google.protobuf.Duration idle_timeout = 5 [json_name = ""];
    */
   idleTimeout?: Duration | undefined;
 
@@ -67,7 +67,7 @@ export type CreateSessionRequest = Message<"authsvc.v1.CreateSessionRequest"> & 
    * most what the operator allows (365 days by default). If unset, the operator's
    * default applies (30 days).
    *
-   * @generated from field: google.protobuf.Duration lifetime = 6;
+   * @generated from field: google.protobuf.Duration lifetime = 6 [json_name = ""];
    */
   lifetime?: Duration | undefined;
 
@@ -77,14 +77,14 @@ export type CreateSessionRequest = Message<"authsvc.v1.CreateSessionRequest"> & 
    * say who uses a session of an owner that is no person. They are shown in the
    * console, and recorded in the audit log.
    *
-   * @generated from field: map<string, string> annotations = 7;
+   * @generated from field: map<string, string> annotations = 7 [json_name = ""];
    */
   annotations: { [key: string]: string };
 
   /**
    * The client hints of the sign-in. They supplement the user agent.
    *
-   * @generated from field: authsvc.v1.ClientHints client_hints = 8;
+   * @generated from field: authsvc.v1.ClientHints client_hints = 8 [json_name = ""];
    */
   clientHints?: ClientHints | undefined;
 };
@@ -105,14 +105,14 @@ export type CreateSessionResponse = Message<"authsvc.v1.CreateSessionResponse"> 
   /**
    * The session, without its secret.
    *
-   * @generated from field: authsvc.v1.Session session = 1;
+   * @generated from field: authsvc.v1.Session session = 1 [json_name = ""];
    */
   session?: Session | undefined;
 
   /**
    * The complete session token. Pass it to the client now: it is never shown again.
    *
-   * @generated from field: string session_token = 2;
+   * @generated from field: string session_token = 2 [json_name = ""];
    */
   sessionToken: string;
 };
@@ -134,14 +134,14 @@ export type VerifySessionRequest = Message<"authsvc.v1.VerifySessionRequest"> & 
    * The text that the client presented, whatever it is. Leading and trailing
    * whitespace is ignored, as in the `authorization` header.
    *
-   * @generated from field: string session_token = 1;
+   * @generated from field: string session_token = 1 [json_name = ""];
    */
   sessionToken: string;
 
   /**
    * The scopes that the session must have, at most 64. It must have all of them.
    *
-   * @generated from field: repeated string required_scopes = 2;
+   * @generated from field: repeated string required_scopes = 2 [json_name = ""];
    */
   requiredScopes: string[];
 
@@ -149,7 +149,7 @@ export type VerifySessionRequest = Message<"authsvc.v1.VerifySessionRequest"> & 
    * The client's address. It becomes the `ip_address` of the session, with the same
    * rules as `ip_address` in CreateSession.
    *
-   * @generated from field: string client_ip = 3;
+   * @generated from field: string client_ip = 3 [json_name = ""];
    */
   clientIp: string;
 
@@ -158,7 +158,7 @@ export type VerifySessionRequest = Message<"authsvc.v1.VerifySessionRequest"> & 
    * a browser is shown with its current version. The same rules apply as to
    * `user_agent` in CreateSession.
    *
-   * @generated from field: string user_agent = 4;
+   * @generated from field: string user_agent = 4 [json_name = ""];
    */
   userAgent: string;
 
@@ -166,7 +166,7 @@ export type VerifySessionRequest = Message<"authsvc.v1.VerifySessionRequest"> & 
    * The client hints of the request. Hints that are set replace earlier ones. If
    * `user_agent` has changed, all earlier hints are discarded.
    *
-   * @generated from field: authsvc.v1.ClientHints client_hints = 5;
+   * @generated from field: authsvc.v1.ClientHints client_hints = 5 [json_name = ""];
    */
   clientHints?: ClientHints | undefined;
 
@@ -174,7 +174,7 @@ export type VerifySessionRequest = Message<"authsvc.v1.VerifySessionRequest"> & 
    * Scopes of which the session must have at least one, at most 64. If empty, none is
    * required.
    *
-   * @generated from field: repeated string any_of_scopes = 6;
+   * @generated from field: repeated string any_of_scopes = 6 [json_name = ""];
    */
   anyOfScopes: string[];
 };
@@ -202,49 +202,49 @@ export type ClientHints = Message<"authsvc.v1.ClientHints"> & {
   /**
    * `sec-ch-ua`, for instance `"Chromium";v="131", "Google Chrome";v="131"`.
    *
-   * @generated from field: string brands = 1;
+   * @generated from field: string brands = 1 [json_name = ""];
    */
   brands: string;
 
   /**
    * `sec-ch-ua-full-version-list`. It takes precedence over `brands`.
    *
-   * @generated from field: string full_version_list = 2;
+   * @generated from field: string full_version_list = 2 [json_name = ""];
    */
   fullVersionList: string;
 
   /**
    * `sec-ch-ua-platform`, for instance `"Windows"`.
    *
-   * @generated from field: string platform = 3;
+   * @generated from field: string platform = 3 [json_name = ""];
    */
   platform: string;
 
   /**
    * `sec-ch-ua-platform-version`, for instance `"15.0.0"`, which is Windows 11.
    *
-   * @generated from field: string platform_version = 4;
+   * @generated from field: string platform_version = 4 [json_name = ""];
    */
   platformVersion: string;
 
   /**
    * `sec-ch-ua-model`, for instance `"Pixel 8"`.
    *
-   * @generated from field: string model = 5;
+   * @generated from field: string model = 5 [json_name = ""];
    */
   model: string;
 
   /**
    * `sec-ch-ua-mobile`: `?1` or `?0`.
    *
-   * @generated from field: string mobile = 6;
+   * @generated from field: string mobile = 6 [json_name = ""];
    */
   mobile: string;
 
   /**
    * `sec-ch-ua-form-factors`, for instance `"Tablet"`.
    *
-   * @generated from field: string form_factors = 7;
+   * @generated from field: string form_factors = 7 [json_name = ""];
    */
   formFactors: string;
 };
@@ -265,14 +265,14 @@ export type VerifySessionResponse = Message<"authsvc.v1.VerifySessionResponse"> 
   /**
    * Whether to accept the request. True if and only if `code` is VALID.
    *
-   * @generated from field: bool valid = 1;
+   * @generated from field: bool valid = 1 [json_name = ""];
    */
   valid: boolean;
 
   /**
    * The verdict.
    *
-   * @generated from field: authsvc.v1.VerdictCode code = 2;
+   * @generated from field: authsvc.v1.VerdictCode code = 2 [json_name = ""];
    */
   code: VerdictCode;
 
@@ -280,28 +280,28 @@ export type VerifySessionResponse = Message<"authsvc.v1.VerifySessionResponse"> 
    * The id of the session. This and the following fields are empty if `code` is
    * NOT_FOUND.
    *
-   * @generated from field: string session_id = 3;
+   * @generated from field: string session_id = 3 [json_name = ""];
    */
   sessionId: string;
 
   /**
    * The user that is signed in.
    *
-   * @generated from field: string owner_id = 4;
+   * @generated from field: string owner_id = 4 [json_name = ""];
    */
   ownerId: string;
 
   /**
    * The scopes of the session, sorted.
    *
-   * @generated from field: repeated string scopes = 5;
+   * @generated from field: repeated string scopes = 5 [json_name = ""];
    */
   scopes: string[];
 
   /**
    * When the session expires if it is not used before then.
    *
-   * @generated from field: google.protobuf.Timestamp expire_time = 6;
+   * @generated from field: google.protobuf.Timestamp expire_time = 6 [json_name = ""];
    */
   expireTime?: Timestamp | undefined;
 };
@@ -322,7 +322,7 @@ export type GetSessionRequest = Message<"authsvc.v1.GetSessionRequest"> & {
   /**
    * The id of the session.
    *
-   * @generated from field: string session_id = 1;
+   * @generated from field: string session_id = 1 [json_name = ""];
    */
   sessionId: string;
 };
@@ -343,7 +343,7 @@ export type ListSessionsRequest = Message<"authsvc.v1.ListSessionsRequest"> & {
   /**
    * The owner whose sessions are listed.
    *
-   * @generated from field: string owner_id = 1;
+   * @generated from field: string owner_id = 1 [json_name = ""];
    */
   ownerId: string;
 
@@ -351,14 +351,14 @@ export type ListSessionsRequest = Message<"authsvc.v1.ListSessionsRequest"> & {
    * The id of the session that the list is shown to. It is marked as `current`. If
    * empty, the session of the caller is marked if it calls with a session token.
    *
-   * @generated from field: string current_session_id = 2;
+   * @generated from field: string current_session_id = 2 [json_name = ""];
    */
   currentSessionId: string;
 
   /**
    * Whether to include sessions that have ended.
    *
-   * @generated from field: bool include_ended = 3;
+   * @generated from field: bool include_ended = 3 [json_name = ""];
    */
   includeEnded: boolean;
 
@@ -366,7 +366,7 @@ export type ListSessionsRequest = Message<"authsvc.v1.ListSessionsRequest"> & {
    * The maximum number of sessions to return, 1 to 1000. If 0, at most 50 are returned.
    * A page has fewer if they would take more than 2 MiB; `next_page_token` is then set.
    *
-   * @generated from field: int32 page_size = 4;
+   * @generated from field: int32 page_size = 4 [json_name = ""];
    */
   pageSize: number;
 
@@ -375,7 +375,7 @@ export type ListSessionsRequest = Message<"authsvc.v1.ListSessionsRequest"> & {
    * the same as in that call. A session that becomes active in the meantime moves to
    * the front, so it may not be on any later page.
    *
-   * @generated from field: string page_token = 5;
+   * @generated from field: string page_token = 5 [json_name = ""];
    */
   pageToken: string;
 };
@@ -396,14 +396,14 @@ export type ListSessionsResponse = Message<"authsvc.v1.ListSessionsResponse"> & 
   /**
    * One page of sessions.
    *
-   * @generated from field: repeated authsvc.v1.Session sessions = 1;
+   * @generated from field: repeated authsvc.v1.Session sessions = 1 [json_name = ""];
    */
   sessions: Session[];
 
   /**
    * The `page_token` for the next page. Empty on the last page.
    *
-   * @generated from field: string next_page_token = 2;
+   * @generated from field: string next_page_token = 2 [json_name = ""];
    */
   nextPageToken: string;
 };
@@ -424,7 +424,7 @@ export type RevokeSessionRequest = Message<"authsvc.v1.RevokeSessionRequest"> & 
   /**
    * The id of the session to end.
    *
-   * @generated from field: string session_id = 1;
+   * @generated from field: string session_id = 1 [json_name = ""];
    */
   sessionId: string;
 };
@@ -445,7 +445,7 @@ export type RevokeAllSessionsRequest = Message<"authsvc.v1.RevokeAllSessionsRequ
   /**
    * The owner whose sessions are ended.
    *
-   * @generated from field: string owner_id = 1;
+   * @generated from field: string owner_id = 1 [json_name = ""];
    */
   ownerId: string;
 
@@ -454,7 +454,7 @@ export type RevokeAllSessionsRequest = Message<"authsvc.v1.RevokeAllSessionsRequ
    * If it is unknown, has ended or belongs to another owner, the call fails with
    * INVALID_ARGUMENT and no session is ended.
    *
-   * @generated from field: string except_session_id = 2;
+   * @generated from field: string except_session_id = 2 [json_name = ""];
    */
   exceptSessionId: string;
 };
@@ -475,7 +475,7 @@ export type RevokeAllSessionsResponse = Message<"authsvc.v1.RevokeAllSessionsRes
   /**
    * The number of active sessions that this call ended.
    *
-   * @generated from field: int32 revoked_count = 1;
+   * @generated from field: int32 revoked_count = 1 [json_name = ""];
    */
   revokedCount: number;
 
@@ -483,7 +483,7 @@ export type RevokeAllSessionsResponse = Message<"authsvc.v1.RevokeAllSessionsRes
    * Whether there were more sessions than the 10000 that are counted. If so, all of
    * them were ended, and `revoked_count` is a lower bound.
    *
-   * @generated from field: bool revoked_count_is_lower_bound = 2;
+   * @generated from field: bool revoked_count_is_lower_bound = 2 [json_name = ""];
    */
   revokedCountIsLowerBound: boolean;
 };

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file authsvc/v1/webhook_service.proto.
  */
 export const file_authsvc_v1_webhook_service: GenFile = /*@__PURE__*/
-  fileDesc("CiBhdXRoc3ZjL3YxL3dlYmhvb2tfc2VydmljZS5wcm90bxIKYXV0aHN2Yy52MSLkAwoHV2ViaG9vaxISCgp3ZWJob29rX2lkGAEgASgJEhAKCG93bmVyX2lkGAIgASgJEgsKA3VybBgDIAEoCRIZCgtkZXNjcmlwdGlvbhgEIAEoCUIEkMIYAhITCgtldmVudF90eXBlcxgFIAMoCRI4ChJ0ZWNobmljYWxfY29udGFjdHMYBiADKAsyHC5hdXRoc3ZjLnYxLlRlY2huaWNhbENvbnRhY3QSDwoHZW5hYmxlZBgHIAEoCBI4Cg5kaXNhYmxlX3JlYXNvbhgIIAEoDjIgLmF1dGhzdmMudjEuV2ViaG9va0Rpc2FibGVSZWFzb24SLwoLY3JlYXRlX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmNyZWF0b3JfaWQYCiABKAkSLwoLdXBkYXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBGV0YWcYDCABKAkSMQoNZmFpbGluZ19zaW5jZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOgoWb2xkX3NlY3JldF9leHBpcmVfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiggMKD1dlYmhvb2tEZWxpdmVyeRITCgtkZWxpdmVyeV9pZBgBIAEoCRISCgp3ZWJob29rX2lkGAIgASgJEhcKD25vdGlmaWNhdGlvbl9pZBgDIAEoCRIQCghvd25lcl9pZBgEIAEoCRIMCgR0eXBlGAUgASgJEi8KBXN0YXRlGAYgASgOMiAuYXV0aHN2Yy52MS5XZWJob29rRGVsaXZlcnlTdGF0ZRIVCg1hdHRlbXB0X2NvdW50GAcgASgFEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI1ChFsYXN0X2F0dGVtcHRfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoRbmV4dF9hdHRlbXB0X3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhcKD3Jlc3BvbnNlX3N0YXR1cxgLIAEoBRINCgVlcnJvchgMIAEoCSKxAQoUQ3JlYXRlV2ViaG9va1JlcXVlc3QSEAoIb3duZXJfaWQYASABKAkSCwoDdXJsGAIgASgJEhkKC2Rlc2NyaXB0aW9uGAMgASgJQgSQwhgCEhMKC2V2ZW50X3R5cGVzGAQgAygJEjgKEnRlY2huaWNhbF9jb250YWN0cxgFIAMoCzIcLmF1dGhzdmMudjEuVGVjaG5pY2FsQ29udGFjdBIQCghkaXNhYmxlZBgGIAEoCCJNChVDcmVhdGVXZWJob29rUmVzcG9uc2USJAoHd2ViaG9vaxgBIAEoCzITLmF1dGhzdmMudjEuV2ViaG9vaxIOCgZzZWNyZXQYAiABKAkiJwoRR2V0V2ViaG9va1JlcXVlc3QSEgoKd2ViaG9va19pZBgBIAEoCSJOChNMaXN0V2ViaG9va3NSZXF1ZXN0EhAKCG93bmVyX2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJIlYKFExpc3RXZWJob29rc1Jlc3BvbnNlEiUKCHdlYmhvb2tzGAEgAygLMhMuYXV0aHN2Yy52MS5XZWJob29rEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJtChRVcGRhdGVXZWJob29rUmVxdWVzdBIkCgd3ZWJob29rGAEgASgLMhMuYXV0aHN2Yy52MS5XZWJob29rEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayIqChREZWxldGVXZWJob29rUmVxdWVzdBISCgp3ZWJob29rX2lkGAEgASgJIhcKFURlbGV0ZVdlYmhvb2tSZXNwb25zZSJcChpSb3RhdGVXZWJob29rU2VjcmV0UmVxdWVzdBISCgp3ZWJob29rX2lkGAEgASgJEioKB292ZXJsYXAYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iUwobUm90YXRlV2ViaG9va1NlY3JldFJlc3BvbnNlEiQKB3dlYmhvb2sYASABKAsyEy5hdXRoc3ZjLnYxLldlYmhvb2sSDgoGc2VjcmV0GAIgASgJIigKElRlc3RXZWJob29rUmVxdWVzdBISCgp3ZWJob29rX2lkGAEgASgJImQKE1Rlc3RXZWJob29rUmVzcG9uc2USEQoJZGVsaXZlcmVkGAEgASgIEhcKD3Jlc3BvbnNlX3N0YXR1cxgCIAEoBRINCgVlcnJvchgDIAEoCRISCgptZXNzYWdlX2lkGAQgASgJIosBChxMaXN0V2ViaG9va0RlbGl2ZXJpZXNSZXF1ZXN0EhIKCndlYmhvb2tfaWQYASABKAkSMAoGc3RhdGVzGAIgAygOMiAuYXV0aHN2Yy52MS5XZWJob29rRGVsaXZlcnlTdGF0ZRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJpCh1MaXN0V2ViaG9va0RlbGl2ZXJpZXNSZXNwb25zZRIvCgpkZWxpdmVyaWVzGAEgAygLMhsuYXV0aHN2Yy52MS5XZWJob29rRGVsaXZlcnkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIi4KF1JlZGVsaXZlcldlYmhvb2tSZXF1ZXN0EhMKC2RlbGl2ZXJ5X2lkGAEgASgJKqUBChRXZWJob29rRGlzYWJsZVJlYXNvbhImCiJXRUJIT09LX0RJU0FCTEVfUkVBU09OX1VOU1BFQ0lGSUVEEAASIAocV0VCSE9PS19ESVNBQkxFX1JFQVNPTl9PV05FUhABEh8KG1dFQkhPT0tfRElTQUJMRV9SRUFTT05fR09ORRACEiIKHldFQkhPT0tfRElTQUJMRV9SRUFTT05fRkFJTElORxADKqsBChRXZWJob29rRGVsaXZlcnlTdGF0ZRImCiJXRUJIT09LX0RFTElWRVJZX1NUQVRFX1VOU1BFQ0lGSUVEEAASIgoeV0VCSE9PS19ERUxJVkVSWV9TVEFURV9QRU5ESU5HEAESJAogV0VCSE9PS19ERUxJVkVSWV9TVEFURV9ERUxJVkVSRUQQAhIhCh1XRUJIT09LX0RFTElWRVJZX1NUQVRFX0ZBSUxFRBADMsYHCg5XZWJob29rU2VydmljZRJoCg1DcmVhdGVXZWJob29rEiAuYXV0aHN2Yy52MS5DcmVhdGVXZWJob29rUmVxdWVzdBohLmF1dGhzdmMudjEuQ3JlYXRlV2ViaG9va1Jlc3BvbnNlIhLCwRgOd2ViaG9va3M6d3JpdGUSUwoKR2V0V2ViaG9vaxIdLmF1dGhzdmMudjEuR2V0V2ViaG9va1JlcXVlc3QaEy5hdXRoc3ZjLnYxLldlYmhvb2siEcLBGA13ZWJob29rczpyZWFkEmQKDExpc3RXZWJob29rcxIfLmF1dGhzdmMudjEuTGlzdFdlYmhvb2tzUmVxdWVzdBogLmF1dGhzdmMudjEuTGlzdFdlYmhvb2tzUmVzcG9uc2UiEcLBGA13ZWJob29rczpyZWFkEloKDVVwZGF0ZVdlYmhvb2sSIC5hdXRoc3ZjLnYxLlVwZGF0ZVdlYmhvb2tSZXF1ZXN0GhMuYXV0aHN2Yy52MS5XZWJob29rIhLCwRgOd2ViaG9va3M6d3JpdGUSaAoNRGVsZXRlV2ViaG9vaxIgLmF1dGhzdmMudjEuRGVsZXRlV2ViaG9va1JlcXVlc3QaIS5hdXRoc3ZjLnYxLkRlbGV0ZVdlYmhvb2tSZXNwb25zZSISwsEYDndlYmhvb2tzOndyaXRlEnoKE1JvdGF0ZVdlYmhvb2tTZWNyZXQSJi5hdXRoc3ZjLnYxLlJvdGF0ZVdlYmhvb2tTZWNyZXRSZXF1ZXN0GicuYXV0aHN2Yy52MS5Sb3RhdGVXZWJob29rU2VjcmV0UmVzcG9uc2UiEsLBGA53ZWJob29rczp3cml0ZRJiCgtUZXN0V2ViaG9vaxIeLmF1dGhzdmMudjEuVGVzdFdlYmhvb2tSZXF1ZXN0Gh8uYXV0aHN2Yy52MS5UZXN0V2ViaG9va1Jlc3BvbnNlIhLCwRgOd2ViaG9va3M6d3JpdGUSfwoVTGlzdFdlYmhvb2tEZWxpdmVyaWVzEiguYXV0aHN2Yy52MS5MaXN0V2ViaG9va0RlbGl2ZXJpZXNSZXF1ZXN0GikuYXV0aHN2Yy52MS5MaXN0V2ViaG9va0RlbGl2ZXJpZXNSZXNwb25zZSIRwsEYDXdlYmhvb2tzOnJlYWQSaAoQUmVkZWxpdmVyV2ViaG9vaxIjLmF1dGhzdmMudjEuUmVkZWxpdmVyV2ViaG9va1JlcXVlc3QaGy5hdXRoc3ZjLnYxLldlYmhvb2tEZWxpdmVyeSISwsEYDndlYmhvb2tzOndyaXRlYgZwcm90bzM", [file_authsvc_v1_options, file_authsvc_v1_resources, file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("CiBhdXRoc3ZjL3YxL3dlYmhvb2tfc2VydmljZS5wcm90bxIKYXV0aHN2Yy52MSKqBAoHV2ViaG9vaxIdCgp3ZWJob29rX2lkGAEgASgJQgm6SAZyBMjBGAESEAoIb3duZXJfaWQYAiABKAkSFQoDdXJsGAMgASgJQgi6SAVyAxjQDxIhCgtkZXNjcmlwdGlvbhgEIAEoCUIMkMIYArpIBXIDGNAPEikKC2V2ZW50X3R5cGVzGAUgAygJQhS6SBGSAQ4QQBgBIghyBhhA2MEYARJCChJ0ZWNobmljYWxfY29udGFjdHMYBiADKAsyHC5hdXRoc3ZjLnYxLlRlY2huaWNhbENvbnRhY3RCCLpIBZIBAhAQEg8KB2VuYWJsZWQYByABKAgSOAoOZGlzYWJsZV9yZWFzb24YCCABKA4yIC5hdXRoc3ZjLnYxLldlYmhvb2tEaXNhYmxlUmVhc29uEi8KC2NyZWF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdG9yX2lkGAogASgJEi8KC3VwZGF0ZV90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCgRldGFnGAwgASgJQge6SARyAhhAEjEKDWZhaWxpbmdfc2luY2UYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjoKFm9sZF9zZWNyZXRfZXhwaXJlX3RpbWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIoIDCg9XZWJob29rRGVsaXZlcnkSEwoLZGVsaXZlcnlfaWQYASABKAkSEgoKd2ViaG9va19pZBgCIAEoCRIXCg9ub3RpZmljYXRpb25faWQYAyABKAkSEAoIb3duZXJfaWQYBCABKAkSDAoEdHlwZRgFIAEoCRIvCgVzdGF0ZRgGIAEoDjIgLmF1dGhzdmMudjEuV2ViaG9va0RlbGl2ZXJ5U3RhdGUSFQoNYXR0ZW1wdF9jb3VudBgHIAEoBRIvCgtjcmVhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoRbGFzdF9hdHRlbXB0X3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKEW5leHRfYXR0ZW1wdF90aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIXCg9yZXNwb25zZV9zdGF0dXMYCyABKAUSDQoFZXJyb3IYDCABKAki8AEKFENyZWF0ZVdlYmhvb2tSZXF1ZXN0EhsKCG93bmVyX2lkGAEgASgJQgm6SAZyBNDBGAESFwoDdXJsGAIgASgJQgq6SAdyBRABGNAPEiEKC2Rlc2NyaXB0aW9uGAMgASgJQgyQwhgCukgFcgMY0A8SKQoLZXZlbnRfdHlwZXMYBCADKAlCFLpIEZIBDhBAGAEiCHIGGEDYwRgBEkIKEnRlY2huaWNhbF9jb250YWN0cxgFIAMoCzIcLmF1dGhzdmMudjEuVGVjaG5pY2FsQ29udGFjdEIIukgFkgECEBASEAoIZGlzYWJsZWQYBiABKAgiTQoVQ3JlYXRlV2ViaG9va1Jlc3BvbnNlEiQKB3dlYmhvb2sYASABKAsyEy5hdXRoc3ZjLnYxLldlYmhvb2sSDgoGc2VjcmV0GAIgASgJIjIKEUdldFdlYmhvb2tSZXF1ZXN0Eh0KCndlYmhvb2tfaWQYASABKAlCCbpIBnIEyMEYASJwChNMaXN0V2ViaG9va3NSZXF1ZXN0EhsKCG93bmVyX2lkGAEgASgJQgm6SAZyBNDBGAESHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEh0KCnBhZ2VfdG9rZW4YAyABKAlCCbpIBnIEGICAASJWChRMaXN0V2ViaG9va3NSZXNwb25zZRIlCgh3ZWJob29rcxgBIAMoCzITLmF1dGhzdmMudjEuV2ViaG9vaxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkifQoUVXBkYXRlV2ViaG9va1JlcXVlc3QSLAoHd2ViaG9vaxgBIAEoCzITLmF1dGhzdmMudjEuV2ViaG9va0IGukgDyAEBEjcKC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFza0IGukgDyAEBIjUKFERlbGV0ZVdlYmhvb2tSZXF1ZXN0Eh0KCndlYmhvb2tfaWQYASABKAlCCbpIBnIEyMEYASIXChVEZWxldGVXZWJob29rUmVzcG9uc2UidwoaUm90YXRlV2ViaG9va1NlY3JldFJlcXVlc3QSHQoKd2ViaG9va19pZBgBIAEoCUIJukgGcgTIwRgBEjoKB292ZXJsYXAYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDrpIC6oBCCIECID1JDIAIlMKG1JvdGF0ZVdlYmhvb2tTZWNyZXRSZXNwb25zZRIkCgd3ZWJob29rGAEgASgLMhMuYXV0aHN2Yy52MS5XZWJob29rEg4KBnNlY3JldBgCIAEoCSIzChJUZXN0V2ViaG9va1JlcXVlc3QSHQoKd2ViaG9va19pZBgBIAEoCUIJukgGcgTIwRgBImQKE1Rlc3RXZWJob29rUmVzcG9uc2USEQoJZGVsaXZlcmVkGAEgASgIEhcKD3Jlc3BvbnNlX3N0YXR1cxgCIAEoBRINCgVlcnJvchgDIAEoCRISCgptZXNzYWdlX2lkGAQgASgJIsABChxMaXN0V2ViaG9va0RlbGl2ZXJpZXNSZXF1ZXN0Eh0KCndlYmhvb2tfaWQYASABKAlCCbpIBnIEyMEYARJDCgZzdGF0ZXMYAiADKA4yIC5hdXRoc3ZjLnYxLldlYmhvb2tEZWxpdmVyeVN0YXRlQhG6SA6SAQsYASIHggEEEAEgABIdCglwYWdlX3NpemUYAyABKAVCCrpIBxoFGOgHKAASHQoKcGFnZV90b2tlbhgEIAEoCUIJukgGcgQYgIABImkKHUxpc3RXZWJob29rRGVsaXZlcmllc1Jlc3BvbnNlEi8KCmRlbGl2ZXJpZXMYASADKAsyGy5hdXRoc3ZjLnYxLldlYmhvb2tEZWxpdmVyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOQoXUmVkZWxpdmVyV2ViaG9va1JlcXVlc3QSHgoLZGVsaXZlcnlfaWQYASABKAlCCbpIBnIEyMEYASqlAQoUV2ViaG9va0Rpc2FibGVSZWFzb24SJgoiV0VCSE9PS19ESVNBQkxFX1JFQVNPTl9VTlNQRUNJRklFRBAAEiAKHFdFQkhPT0tfRElTQUJMRV9SRUFTT05fT1dORVIQARIfChtXRUJIT09LX0RJU0FCTEVfUkVBU09OX0dPTkUQAhIiCh5XRUJIT09LX0RJU0FCTEVfUkVBU09OX0ZBSUxJTkcQAyqrAQoUV2ViaG9va0RlbGl2ZXJ5U3RhdGUSJgoiV0VCSE9PS19ERUxJVkVSWV9TVEFURV9VTlNQRUNJRklFRBAAEiIKHldFQkhPT0tfREVMSVZFUllfU1RBVEVfUEVORElORxABEiQKIFdFQkhPT0tfREVMSVZFUllfU1RBVEVfREVMSVZFUkVEEAISIQodV0VCSE9PS19ERUxJVkVSWV9TVEFURV9GQUlMRUQQAzLGBwoOV2ViaG9va1NlcnZpY2USaAoNQ3JlYXRlV2ViaG9vaxIgLmF1dGhzdmMudjEuQ3JlYXRlV2ViaG9va1JlcXVlc3QaIS5hdXRoc3ZjLnYxLkNyZWF0ZVdlYmhvb2tSZXNwb25zZSISwsEYDndlYmhvb2tzOndyaXRlElMKCkdldFdlYmhvb2sSHS5hdXRoc3ZjLnYxLkdldFdlYmhvb2tSZXF1ZXN0GhMuYXV0aHN2Yy52MS5XZWJob29rIhHCwRgNd2ViaG9va3M6cmVhZBJkCgxMaXN0V2ViaG9va3MSHy5hdXRoc3ZjLnYxLkxpc3RXZWJob29rc1JlcXVlc3QaIC5hdXRoc3ZjLnYxLkxpc3RXZWJob29rc1Jlc3BvbnNlIhHCwRgNd2ViaG9va3M6cmVhZBJaCg1VcGRhdGVXZWJob29rEiAuYXV0aHN2Yy52MS5VcGRhdGVXZWJob29rUmVxdWVzdBoTLmF1dGhzdmMudjEuV2ViaG9vayISwsEYDndlYmhvb2tzOndyaXRlEmgKDURlbGV0ZVdlYmhvb2sSIC5hdXRoc3ZjLnYxLkRlbGV0ZVdlYmhvb2tSZXF1ZXN0GiEuYXV0aHN2Yy52MS5EZWxldGVXZWJob29rUmVzcG9uc2UiEsLBGA53ZWJob29rczp3cml0ZRJ6ChNSb3RhdGVXZWJob29rU2VjcmV0EiYuYXV0aHN2Yy52MS5Sb3RhdGVXZWJob29rU2VjcmV0UmVxdWVzdBonLmF1dGhzdmMudjEuUm90YXRlV2ViaG9va1NlY3JldFJlc3BvbnNlIhLCwRgOd2ViaG9va3M6d3JpdGUSYgoLVGVzdFdlYmhvb2sSHi5hdXRoc3ZjLnYxLlRlc3RXZWJob29rUmVxdWVzdBofLmF1dGhzdmMudjEuVGVzdFdlYmhvb2tSZXNwb25zZSISwsEYDndlYmhvb2tzOndyaXRlEn8KFUxpc3RXZWJob29rRGVsaXZlcmllcxIoLmF1dGhzdmMudjEuTGlzdFdlYmhvb2tEZWxpdmVyaWVzUmVxdWVzdBopLmF1dGhzdmMudjEuTGlzdFdlYmhvb2tEZWxpdmVyaWVzUmVzcG9uc2UiEcLBGA13ZWJob29rczpyZWFkEmgKEFJlZGVsaXZlcldlYmhvb2sSIy5hdXRoc3ZjLnYxLlJlZGVsaXZlcldlYmhvb2tSZXF1ZXN0GhsuYXV0aHN2Yy52MS5XZWJob29rRGVsaXZlcnkiEsLBGA53ZWJob29rczp3cml0ZWIGcHJvdG8z", [file_authsvc_v1_options, file_authsvc_v1_resources, file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * A URL that is called when something happens. The secret itself is returned once, by
@@ -27,7 +27,7 @@ export type Webhook = Message<"authsvc.v1.Webhook"> & {
   /**
    * The stable id: `whk_` and 26 characters that sort by time of creation.
    *
-   * @generated from field: string webhook_id = 1;
+   * @generated from field: string webhook_id = 1 [json_name = ""];
    */
   webhookId: string;
 
@@ -35,7 +35,7 @@ export type Webhook = Message<"authsvc.v1.Webhook"> & {
    * Output only. The user or organization that the webhook belongs to. One of `authsvc`
    * gets the events of all owners.
    *
-   * @generated from field: string owner_id = 2;
+   * @generated from field: string owner_id = 2 [json_name = ""];
    */
   ownerId: string;
 
@@ -44,14 +44,14 @@ export type Webhook = Message<"authsvc.v1.Webhook"> & {
    * host is in a network of AUTHSVC_WEBHOOK_NETWORKS, and must not contain a user name,
    * a password or a fragment.
    *
-   * @generated from field: string url = 3;
+   * @generated from field: string url = 3 [json_name = ""];
    */
   url: string;
 
   /**
    * What the webhook is for, at most 2000 characters. It may have several lines.
    *
-   * @generated from field: string description = 4;
+   * @generated from field: string description = 4 [json_name = ""];
    */
   description: string;
 
@@ -59,35 +59,35 @@ export type Webhook = Message<"authsvc.v1.Webhook"> & {
    * The types of the events to call the URL for, sorted, for instance `key.expiring`.
    * Empty means all types, also those that are added later.
    *
-   * @generated from field: repeated string event_types = 5;
+   * @generated from field: repeated string event_types = 5 [json_name = ""];
    */
   eventTypes: string[];
 
   /**
    * The people who are told when calls fail, at most 16.
    *
-   * @generated from field: repeated authsvc.v1.TechnicalContact technical_contacts = 6;
+   * @generated from field: repeated authsvc.v1.TechnicalContact technical_contacts = 6 [json_name = ""];
    */
   technicalContacts: TechnicalContact[];
 
   /**
    * Whether the URL is called. While it is false, events are not kept for the webhook.
    *
-   * @generated from field: bool enabled = 7;
+   * @generated from field: bool enabled = 7 [json_name = ""];
    */
   enabled: boolean;
 
   /**
    * Output only. Why the webhook is disabled.
    *
-   * @generated from field: authsvc.v1.WebhookDisableReason disable_reason = 8;
+   * @generated from field: authsvc.v1.WebhookDisableReason disable_reason = 8 [json_name = ""];
    */
   disableReason: WebhookDisableReason;
 
   /**
    * Output only. When the webhook was created.
    *
-   * @generated from field: google.protobuf.Timestamp create_time = 9;
+   * @generated from field: google.protobuf.Timestamp create_time = 9 [json_name = ""];
    */
   createTime?: Timestamp | undefined;
 
@@ -95,14 +95,14 @@ export type Webhook = Message<"authsvc.v1.Webhook"> & {
    * Output only. Who created the webhook: the id of a key or session, the name of a
    * certificate (its SPIFFE id or subject), or `anonymous`.
    *
-   * @generated from field: string creator_id = 10;
+   * @generated from field: string creator_id = 10 [json_name = ""];
    */
   creatorId: string;
 
   /**
    * Output only. When the webhook was last changed.
    *
-   * @generated from field: google.protobuf.Timestamp update_time = 11;
+   * @generated from field: google.protobuf.Timestamp update_time = 11 [json_name = ""];
    */
   updateTime?: Timestamp | undefined;
 
@@ -110,7 +110,7 @@ export type Webhook = Message<"authsvc.v1.Webhook"> & {
    * A value that changes whenever the webhook changes. If an UpdateWebhook request
    * contains an etag that is not the current one, the call fails with ABORTED.
    *
-   * @generated from field: string etag = 12;
+   * @generated from field: string etag = 12 [json_name = ""];
    */
   etag: string;
 
@@ -118,7 +118,7 @@ export type Webhook = Message<"authsvc.v1.Webhook"> & {
    * Output only. When the first call since the last successful one failed. Unset while
    * calls succeed.
    *
-   * @generated from field: google.protobuf.Timestamp failing_since = 13;
+   * @generated from field: google.protobuf.Timestamp failing_since = 13 [json_name = ""];
    */
   failingSince?: Timestamp | undefined;
 
@@ -126,7 +126,7 @@ export type Webhook = Message<"authsvc.v1.Webhook"> & {
    * Output only. Until when calls are signed with a replaced secret as well. Unset if
    * there is none.
    *
-   * @generated from field: google.protobuf.Timestamp old_secret_expire_time = 14;
+   * @generated from field: google.protobuf.Timestamp old_secret_expire_time = 14 [json_name = ""];
    */
   oldSecretExpireTime?: Timestamp | undefined;
 };
@@ -147,14 +147,14 @@ export type WebhookDelivery = Message<"authsvc.v1.WebhookDelivery"> & {
   /**
    * The stable id: `dlv_` and 26 characters that sort by time of creation.
    *
-   * @generated from field: string delivery_id = 1;
+   * @generated from field: string delivery_id = 1 [json_name = ""];
    */
   deliveryId: string;
 
   /**
    * The webhook.
    *
-   * @generated from field: string webhook_id = 2;
+   * @generated from field: string webhook_id = 2 [json_name = ""];
    */
   webhookId: string;
 
@@ -162,70 +162,70 @@ export type WebhookDelivery = Message<"authsvc.v1.WebhookDelivery"> & {
    * The id of the event: the header `webhook-id` that the receiver gets with each
    * attempt. For a change, the `event_id` in the audit log.
    *
-   * @generated from field: string notification_id = 3;
+   * @generated from field: string notification_id = 3 [json_name = ""];
    */
   notificationId: string;
 
   /**
    * The owner that the event is about.
    *
-   * @generated from field: string owner_id = 4;
+   * @generated from field: string owner_id = 4 [json_name = ""];
    */
   ownerId: string;
 
   /**
    * The type of the event, for instance `key.created`.
    *
-   * @generated from field: string type = 5;
+   * @generated from field: string type = 5 [json_name = ""];
    */
   type: string;
 
   /**
    * The state at the time of the response.
    *
-   * @generated from field: authsvc.v1.WebhookDeliveryState state = 6;
+   * @generated from field: authsvc.v1.WebhookDeliveryState state = 6 [json_name = ""];
    */
   state: WebhookDeliveryState;
 
   /**
    * The number of attempts so far, including one that is being made.
    *
-   * @generated from field: int32 attempt_count = 7;
+   * @generated from field: int32 attempt_count = 7 [json_name = ""];
    */
   attemptCount: number;
 
   /**
    * When the delivery was created.
    *
-   * @generated from field: google.protobuf.Timestamp create_time = 8;
+   * @generated from field: google.protobuf.Timestamp create_time = 8 [json_name = ""];
    */
   createTime?: Timestamp | undefined;
 
   /**
    * When the last attempt was made. Unset before the first one.
    *
-   * @generated from field: google.protobuf.Timestamp last_attempt_time = 9;
+   * @generated from field: google.protobuf.Timestamp last_attempt_time = 9 [json_name = ""];
    */
   lastAttemptTime?: Timestamp | undefined;
 
   /**
    * When the next attempt is due. Set only while the state is PENDING.
    *
-   * @generated from field: google.protobuf.Timestamp next_attempt_time = 10;
+   * @generated from field: google.protobuf.Timestamp next_attempt_time = 10 [json_name = ""];
    */
   nextAttemptTime?: Timestamp | undefined;
 
   /**
    * The HTTP status of the response to the last attempt. 0 if there was no response.
    *
-   * @generated from field: int32 response_status = 11;
+   * @generated from field: int32 response_status = 11 [json_name = ""];
    */
   responseStatus: number;
 
   /**
    * Why the last attempt failed. Empty after a success. Never a part of the response.
    *
-   * @generated from field: string error = 12;
+   * @generated from field: string error = 12 [json_name = ""];
    */
   error: string;
 };
@@ -248,42 +248,42 @@ export type CreateWebhookRequest = Message<"authsvc.v1.CreateWebhookRequest"> & 
    * `A-Z a-z 0-9 . _ : @ -`. `authsvc` is the platform itself; its webhooks get the
    * events of all owners.
    *
-   * @generated from field: string owner_id = 1;
+   * @generated from field: string owner_id = 1 [json_name = ""];
    */
   ownerId: string;
 
   /**
    * The URL to call, as in Webhook.
    *
-   * @generated from field: string url = 2;
+   * @generated from field: string url = 2 [json_name = ""];
    */
   url: string;
 
   /**
    * What the webhook is for, at most 2000 characters. It may have several lines.
    *
-   * @generated from field: string description = 3;
+   * @generated from field: string description = 3 [json_name = ""];
    */
   description: string;
 
   /**
    * The types of the events to call the URL for. If empty, all types.
    *
-   * @generated from field: repeated string event_types = 4;
+   * @generated from field: repeated string event_types = 4 [json_name = ""];
    */
   eventTypes: string[];
 
   /**
    * The people who are told when calls fail, at most 16.
    *
-   * @generated from field: repeated authsvc.v1.TechnicalContact technical_contacts = 5;
+   * @generated from field: repeated authsvc.v1.TechnicalContact technical_contacts = 5 [json_name = ""];
    */
   technicalContacts: TechnicalContact[];
 
   /**
    * Creates the webhook disabled, for instance to test it first.
    *
-   * @generated from field: bool disabled = 6;
+   * @generated from field: bool disabled = 6 [json_name = ""];
    */
   disabled: boolean;
 };
@@ -304,7 +304,7 @@ export type CreateWebhookResponse = Message<"authsvc.v1.CreateWebhookResponse"> 
   /**
    * The webhook, without its secret.
    *
-   * @generated from field: authsvc.v1.Webhook webhook = 1;
+   * @generated from field: authsvc.v1.Webhook webhook = 1 [json_name = ""];
    */
   webhook?: Webhook | undefined;
 
@@ -312,7 +312,7 @@ export type CreateWebhookResponse = Message<"authsvc.v1.CreateWebhookResponse"> 
    * The secret, `whsec_` and 44 characters of base64. Store it now: it is never shown
    * again.
    *
-   * @generated from field: string secret = 2;
+   * @generated from field: string secret = 2 [json_name = ""];
    */
   secret: string;
 };
@@ -333,7 +333,7 @@ export type GetWebhookRequest = Message<"authsvc.v1.GetWebhookRequest"> & {
   /**
    * The id of the webhook.
    *
-   * @generated from field: string webhook_id = 1;
+   * @generated from field: string webhook_id = 1 [json_name = ""];
    */
   webhookId: string;
 };
@@ -354,14 +354,14 @@ export type ListWebhooksRequest = Message<"authsvc.v1.ListWebhooksRequest"> & {
   /**
    * The owner whose webhooks are listed.
    *
-   * @generated from field: string owner_id = 1;
+   * @generated from field: string owner_id = 1 [json_name = ""];
    */
   ownerId: string;
 
   /**
    * The maximum number of webhooks to return, 1 to 1000. If 0, at most 50 are returned.
    *
-   * @generated from field: int32 page_size = 2;
+   * @generated from field: int32 page_size = 2 [json_name = ""];
    */
   pageSize: number;
 
@@ -369,7 +369,7 @@ export type ListWebhooksRequest = Message<"authsvc.v1.ListWebhooksRequest"> & {
    * The `next_page_token` of the previous page. `owner_id` must be the same as in that
    * call.
    *
-   * @generated from field: string page_token = 3;
+   * @generated from field: string page_token = 3 [json_name = ""];
    */
   pageToken: string;
 };
@@ -390,14 +390,14 @@ export type ListWebhooksResponse = Message<"authsvc.v1.ListWebhooksResponse"> & 
   /**
    * One page of webhooks, oldest first.
    *
-   * @generated from field: repeated authsvc.v1.Webhook webhooks = 1;
+   * @generated from field: repeated authsvc.v1.Webhook webhooks = 1 [json_name = ""];
    */
   webhooks: Webhook[];
 
   /**
    * The `page_token` for the next page. Empty on the last page.
    *
-   * @generated from field: string next_page_token = 2;
+   * @generated from field: string next_page_token = 2 [json_name = ""];
    */
   nextPageToken: string;
 };
@@ -419,7 +419,7 @@ export type UpdateWebhookRequest = Message<"authsvc.v1.UpdateWebhookRequest"> & 
    * The webhook to update, with its new values. `webhook.webhook_id` identifies it.
    * `webhook.etag`, if set, must be the current one.
    *
-   * @generated from field: authsvc.v1.Webhook webhook = 1;
+   * @generated from field: authsvc.v1.Webhook webhook = 1 [json_name = ""];
    */
   webhook?: Webhook | undefined;
 
@@ -427,7 +427,7 @@ export type UpdateWebhookRequest = Message<"authsvc.v1.UpdateWebhookRequest"> & 
    * The fields to update, for instance `url,enabled`; with grpcurl,
    * `{"paths": ["url", "enabled"]}`. `*` means all fields that can be updated.
    *
-   * @generated from field: google.protobuf.FieldMask update_mask = 2;
+   * @generated from field: google.protobuf.FieldMask update_mask = 2 [json_name = ""];
    */
   updateMask?: FieldMask | undefined;
 };
@@ -448,7 +448,7 @@ export type DeleteWebhookRequest = Message<"authsvc.v1.DeleteWebhookRequest"> & 
   /**
    * The id of the webhook.
    *
-   * @generated from field: string webhook_id = 1;
+   * @generated from field: string webhook_id = 1 [json_name = ""];
    */
   webhookId: string;
 };
@@ -484,7 +484,7 @@ export type RotateWebhookSecretRequest = Message<"authsvc.v1.RotateWebhookSecret
   /**
    * The id of the webhook.
    *
-   * @generated from field: string webhook_id = 1;
+   * @generated from field: string webhook_id = 1 [json_name = ""];
    */
   webhookId: string;
 
@@ -492,7 +492,7 @@ export type RotateWebhookSecretRequest = Message<"authsvc.v1.RotateWebhookSecret
    * How much longer calls are signed with the old secret as well, at most 7 days. If
    * unset, 24 hours. 0 ends all old secrets at once, for instance when one has leaked.
    *
-   * @generated from field: google.protobuf.Duration overlap = 2;
+   * @generated from field: google.protobuf.Duration overlap = 2 [json_name = ""];
    */
   overlap?: Duration | undefined;
 };
@@ -513,7 +513,7 @@ export type RotateWebhookSecretResponse = Message<"authsvc.v1.RotateWebhookSecre
   /**
    * The webhook. `old_secret_expire_time` says when the old secret ends.
    *
-   * @generated from field: authsvc.v1.Webhook webhook = 1;
+   * @generated from field: authsvc.v1.Webhook webhook = 1 [json_name = ""];
    */
   webhook?: Webhook | undefined;
 
@@ -521,7 +521,7 @@ export type RotateWebhookSecretResponse = Message<"authsvc.v1.RotateWebhookSecre
    * The new secret, `whsec_` and 44 characters of base64. Store it now: it is never
    * shown again.
    *
-   * @generated from field: string secret = 2;
+   * @generated from field: string secret = 2 [json_name = ""];
    */
   secret: string;
 };
@@ -542,7 +542,7 @@ export type TestWebhookRequest = Message<"authsvc.v1.TestWebhookRequest"> & {
   /**
    * The id of the webhook.
    *
-   * @generated from field: string webhook_id = 1;
+   * @generated from field: string webhook_id = 1 [json_name = ""];
    */
   webhookId: string;
 };
@@ -563,28 +563,28 @@ export type TestWebhookResponse = Message<"authsvc.v1.TestWebhookResponse"> & {
   /**
    * Whether the receiver answered with a status of 200 to 299.
    *
-   * @generated from field: bool delivered = 1;
+   * @generated from field: bool delivered = 1 [json_name = ""];
    */
   delivered: boolean;
 
   /**
    * The HTTP status of the response. 0 if there was no response.
    *
-   * @generated from field: int32 response_status = 2;
+   * @generated from field: int32 response_status = 2 [json_name = ""];
    */
   responseStatus: number;
 
   /**
    * Why the call failed. Empty after a success. Never a part of the response.
    *
-   * @generated from field: string error = 3;
+   * @generated from field: string error = 3 [json_name = ""];
    */
   error: string;
 
   /**
    * The header `webhook-id` that the receiver got.
    *
-   * @generated from field: string message_id = 4;
+   * @generated from field: string message_id = 4 [json_name = ""];
    */
   messageId: string;
 };
@@ -605,14 +605,14 @@ export type ListWebhookDeliveriesRequest = Message<"authsvc.v1.ListWebhookDelive
   /**
    * The id of the webhook.
    *
-   * @generated from field: string webhook_id = 1;
+   * @generated from field: string webhook_id = 1 [json_name = ""];
    */
   webhookId: string;
 
   /**
    * The delivery is in one of these states. If empty, all deliveries are listed.
    *
-   * @generated from field: repeated authsvc.v1.WebhookDeliveryState states = 2;
+   * @generated from field: repeated authsvc.v1.WebhookDeliveryState states = 2 [json_name = ""];
    */
   states: WebhookDeliveryState[];
 
@@ -620,7 +620,7 @@ export type ListWebhookDeliveriesRequest = Message<"authsvc.v1.ListWebhookDelive
    * The maximum number of deliveries to return, 1 to 1000. If 0, at most 50 are
    * returned.
    *
-   * @generated from field: int32 page_size = 3;
+   * @generated from field: int32 page_size = 3 [json_name = ""];
    */
   pageSize: number;
 
@@ -628,7 +628,7 @@ export type ListWebhookDeliveriesRequest = Message<"authsvc.v1.ListWebhookDelive
    * The `next_page_token` of the previous page. `webhook_id` and `states` must be the
    * same as in that call.
    *
-   * @generated from field: string page_token = 4;
+   * @generated from field: string page_token = 4 [json_name = ""];
    */
   pageToken: string;
 };
@@ -649,14 +649,14 @@ export type ListWebhookDeliveriesResponse = Message<"authsvc.v1.ListWebhookDeliv
   /**
    * One page of deliveries, newest first.
    *
-   * @generated from field: repeated authsvc.v1.WebhookDelivery deliveries = 1;
+   * @generated from field: repeated authsvc.v1.WebhookDelivery deliveries = 1 [json_name = ""];
    */
   deliveries: WebhookDelivery[];
 
   /**
    * The `page_token` for the next page. Empty on the last page.
    *
-   * @generated from field: string next_page_token = 2;
+   * @generated from field: string next_page_token = 2 [json_name = ""];
    */
   nextPageToken: string;
 };
@@ -677,7 +677,7 @@ export type RedeliverWebhookRequest = Message<"authsvc.v1.RedeliverWebhookReques
   /**
    * The id of the delivery, as ListWebhookDeliveries shows it.
    *
-   * @generated from field: string delivery_id = 1;
+   * @generated from field: string delivery_id = 1 [json_name = ""];
    */
   deliveryId: string;
 };
