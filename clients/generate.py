@@ -47,6 +47,7 @@ def typescript(image: Path, out: Path) -> None:
     plugins = client / "node_modules" / ".bin"
     if not plugins.exists():
         _run("npm", "ci", "--silent", "--prefix", client)
+    image.write_bytes(_known(image).SerializeToString(deterministic=True))
     _buf("typescript", plugins, image, "authsvc/v1", out)
     details = image.with_name("details.binpb")
     # This package installs google/rpc.
@@ -62,10 +63,9 @@ def typescript(image: Path, out: Path) -> None:
 def java(image: Path, out: Path) -> None:
     """Write the descriptors that the build for Java generates the code from.
 
-    They name its package, have the comments of our protos, and do not have the options that are rules.
+    They name its package, and have only the comments of our protos.
     """
-    described = FileDescriptorSet.FromString(image.read_bytes())
-    described.DiscardUnknownFields()
+    described = _known(image)
     for file in described.file:
         locations = file.source_code_info.location
         if file.package == options_pb2.DESCRIPTOR.package:
@@ -79,6 +79,13 @@ def java(image: Path, out: Path) -> None:
     written = out / "src" / "main" / "protobuf" / "authsvc.binpb"
     written.parent.mkdir(parents=True, exist_ok=True)
     written.write_bytes(described.SerializeToString(deterministic=True))
+
+
+def _known(image: Path) -> FileDescriptorSet:
+    """Return descriptors without the options that are rules for fields, which protoc could not read."""
+    described = FileDescriptorSet.FromString(image.read_bytes())
+    described.DiscardUnknownFields()
+    return described
 
 
 def go_plugins() -> Path:
