@@ -1,6 +1,7 @@
 package authsvc
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -73,10 +74,13 @@ func (r *refusal) write(writer http.ResponseWriter) {
 		header.Set("RateLimit-Policy", policy)
 		header.Set("RateLimit", left)
 	}
-	content, _ := json.Marshal(body) // texts and numbers always can be
-	header.Set("Content-Length", strconv.Itoa(len(content)))
+	var content bytes.Buffer
+	encoder := json.NewEncoder(&content)
+	encoder.SetEscapeHTML(false) // for people, who read <key string>
+	_ = encoder.Encode(body)     // which texts and numbers always can be
+	header.Set("Content-Length", strconv.Itoa(content.Len()))
 	writer.WriteHeader(status)
-	_, _ = writer.Write(content)
+	_, _ = content.WriteTo(writer)
 }
 
 // challenge returns the header of RFC 6750.
