@@ -44,8 +44,10 @@ OUT := src
 proto: $(VENV)/dev.stamp ## Generate code from protos/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py $(OUT)
 
-clients: $(VENV)/dev.stamp ## Generate the code of the clients in other languages from protos/ (requires Go)
+clients: $(VENV)/dev.stamp ## Generate the code of the clients in other languages from protos/ (requires Go, npm)
 	$(BIN)/python clients/generate.py go
+	$(BIN)/python clients/generate.py typescript
+	$(BIN)/python clients/generate.py java
 
 format: $(VENV)/dev.stamp ## Format the code, the documents and the protos
 	$(BIN)/ruff format .

@@ -30,7 +30,9 @@ export class Access {
         this.#add(pattern, { scopes: scopesOf(needed), isPublic: false });
       }
     } else {
-      throw new TypeError("scopes takes a list for all methods, or an object with methods; use [] for any credential");
+      throw new TypeError(
+        "scopes takes a list for all methods, or an object with methods; use [] for any credential",
+      );
     }
     for (const pattern of publicMethods) {
       this.#add(pattern, { scopes: [], isPublic: true });

@@ -6,7 +6,9 @@ import { readFileSync } from "node:fs";
 import type { ClientSessionOptions, SecureClientSessionOptions } from "node:http2";
 import { connect, isIPv4 } from "node:net";
 
-/** The trusted authority and the client certificate, as PEM files that are read when the client is created. */
+/**
+ * The trusted authority and the client certificate, as PEM files that are read when the client is created.
+ */
 export interface Tls {
   /** Without it, the authorities that come with Node are trusted. */
   ca?: string | URL | undefined;
@@ -20,11 +22,16 @@ export interface Tls {
 /** Where to connect to. */
 export interface Target {
   readonly baseUrl: string;
-  /** Returns the options of a connection. Connections of different turns prefer different addresses of a name. */
+  /**
+   * Returns the options of a connection. Connections of different turns prefer different addresses of a name.
+   */
   options(turn: number): ClientSessionOptions | SecureClientSessionOptions;
 }
 
-/** Returns what to connect to. Throws TypeError for arguments that cannot be meant, and for plain text elsewhere. */
+/**
+ * Returns what to connect to. Throws TypeError for arguments that cannot be meant, and for plain text
+ * elsewhere.
+ */
 export function targetOf(address: string, tls: Tls | false, insecure: string): Target {
   if (insecure !== "" && insecure !== "plaintext-beyond-loopback") {
     throw new TypeError('insecure has to be "plaintext-beyond-loopback", or left out');
@@ -57,14 +64,18 @@ function parsed(address: string, scheme: string): URL {
     url = new URL("invalid:");
   }
   if (!hasPort || url.hostname === "" || `${url.pathname}${url.search}${url.hash}${url.username}` !== "/") {
-    throw new TypeError(`address: ${JSON.stringify(address)} is not valid; use a form like authsvc.internal:50051`);
+    throw new TypeError(
+      `address: ${JSON.stringify(address)} is not valid; use a form like authsvc.internal:50051`,
+    );
   }
   return url;
 }
 
 // A host name is not on this machine, whatever it resolves to, except for localhost (RFC 6761).
 function isLoopback(hostname: string): boolean {
-  return hostname === "localhost" || hostname === "[::1]" || (isIPv4(hostname) && hostname.startsWith("127."));
+  return (
+    hostname === "localhost" || hostname === "[::1]" || (isIPv4(hostname) && hostname.startsWith("127."))
+  );
 }
 
 function secured(tls: Tls): SecureClientSessionOptions {
@@ -79,7 +90,11 @@ function secured(tls: Tls): SecureClientSessionOptions {
   };
 }
 
-type Found = (error: NodeJS.ErrnoException | null, address: string | LookupAddress[], family?: number) => void;
+type Found = (
+  error: NodeJS.ErrnoException | null,
+  address: string | LookupAddress[],
+  family?: number,
+) => void;
 
 // Replicas share a name, and each connection leads to one of them.
 function spread(turn: number) {

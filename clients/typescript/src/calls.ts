@@ -12,7 +12,8 @@ import { errorFrom } from "./status.js";
 
 type HeadersInit = ConstructorParameters<typeof Headers>[0];
 
-// How long a call may take that is no verification. A change may wait for the lease of a worker that is cut off.
+// How long a call may take that is no verification. A change may wait for the lease of a worker that is cut
+// off.
 const RPC_DEADLINE_MS = 60_000;
 // A worker that does not answer within this time may be hanging. Missing a shorter deadline proves nothing.
 const HANGING_AFTER_MS = 100;
@@ -34,9 +35,9 @@ export class Calls implements Transport {
   }
 
   /**
-   * Calls until there is an answer, no attempts are left, or the deadline would pass. Only UNAVAILABLE is retried,
-   * almost at once, since another worker may be able to answer. RESOURCE_EXHAUSTED is not: an overloaded service
-   * needs fewer calls.
+   * Calls until there is an answer, no attempts are left, or the deadline would pass. Only UNAVAILABLE is
+   * retried, almost at once, since another worker may be able to answer. RESOURCE_EXHAUSTED is not: an
+   * overloaded service needs fewer calls.
    */
   async unary<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
@@ -75,7 +76,9 @@ export class Calls implements Transport {
 
   /** Refuses streams, which only clients need that verify in their own process. */
   stream<I extends DescMessage, O extends DescMessage>(): Promise<StreamResponse<I, O>> {
-    return Promise.reject(new TypeError("this client has no streams; HolderService is for the Python client"));
+    return Promise.reject(
+      new TypeError("this client has no streams; HolderService is for the Python client"),
+    );
   }
 
   #headers(given: HeadersInit | undefined): Headers {
@@ -95,11 +98,6 @@ export function pauseMs(attempt: number, spread: () => number = Math.random): nu
 
 /** Returns whether a second call changes nothing that the first one has not changed. */
 export function isSafeToRetry(method: string, input: object): boolean {
-  const { requestId, keyIds } = input as { requestId?: string; keyIds?: readonly string[] };
-  return (
-    READS.test(method) ||
-    REVOKES_ONE.has(method) ||
-    (method === "BatchRevokeKeys" && keyIds !== undefined && keyIds.length > 0) ||
-    (requestId !== undefined && requestId !== "")
-  );
+  const { requestId } = input as { requestId?: string };
+  return READS.test(method) || REVOKES_ONE.has(method) || (requestId !== undefined && requestId !== "");
 }

@@ -25,7 +25,9 @@ const MAX_TOKEN_LENGTH = 8192;
 export interface ClientOptions extends KeySource {
   /** `host:port`, or `unix:` and the path of a socket. */
   address: string;
-  /** By default, the authorities that come with Node. `false` is plain text, which is for this machine only. */
+  /**
+   * By default, the authorities that come with Node. `false` is plain text, which is for this machine only.
+   */
   tls?: Tls | false | undefined;
   /** Plain text to other machines as well, where a lower layer encrypts. */
   insecure?: "plaintext-beyond-loopback" | undefined;
@@ -68,8 +70,9 @@ export interface VerifySessionOptions extends VerifyOptions {
 /**
  * Verifies credentials with authsvc. One client is enough for a process. It connects at its first call.
  *
- * A bad credential is an answer. What is thrown is `Unavailable` if the answer is not known at the moment, `Refused`
- * if authsvc refuses the client itself or its request, and TypeError for arguments that cannot be meant.
+ * A bad credential is an answer. What is thrown is `Unavailable` if the answer is not known at the moment,
+ * `Refused` if authsvc refuses the client itself or its request, and TypeError for arguments that cannot be
+ * meant.
  */
 export class AuthClient {
   /** The time for a verification, in milliseconds. */
@@ -113,14 +116,17 @@ export class AuthClient {
     }
     const hints = hintsOf(options.headers ?? []);
     const clientHints = hints === undefined ? {} : { clientHints: hints };
-    const answer = await this.#sessions.verifySession({ ...request, sessionToken: presented, ...clientHints }, call);
+    const answer = await this.#sessions.verifySession(
+      { ...request, sessionToken: presented, ...clientHints },
+      call,
+    );
     return verdictOf(answer, "SESSION", answer.sessionId, request.anyOfScopes);
   }
 
   /**
-   * Returns the verdict on a presented token of DeriveToken. `audience` is the name of this service, which the token
-   * has to be for. The verdict is about the key or session that the token was derived from; its scopes are those of
-   * the token.
+   * Returns the verdict on a presented token of DeriveToken. `audience` is the name of this service, which
+   * the token has to be for. The verdict is about the key or session that the token was derived from; its
+   * scopes are those of the token.
    */
   async verifyToken(token: string, audience: string, options: VerifyKeyOptions = {}): Promise<Verdict> {
     const [{ userAgent: _, ...request }, call] = this.#asked(options);
@@ -135,9 +141,10 @@ export class AuthClient {
   }
 
   /**
-   * Returns a client of Connect for a service of authsvc, with this client's key: `client.service(KeyService)`. A
-   * call has a deadline of 60 s, if it gives no `timeoutMs`, because a change waits until all workers know of it.
-   * Calls are retried if they read or revoke, or have a `requestId`. They throw `Unavailable` and `Refused`.
+   * Returns a client of Connect for a service of authsvc, with this client's key:
+   * `client.service(KeyService)`. A call has a deadline of 60 s, if it gives no `timeoutMs`, because a change
+   * waits until all workers know of it. Calls are retried if they only read, revoke one key or session, or
+   * have a `requestId`. They throw `Unavailable` and `Refused`.
    */
   service<T extends DescService>(service: T): ConnectClient<T> {
     return createConnectClient(service, this.#calls);

@@ -31,7 +31,10 @@ export interface ConnectGuardOptions {
   public?: readonly string[] | undefined;
   /** The accepted types of credentials; both by default. */
   accept?: readonly CredentialType[] | undefined;
-  /** Returns the user's address, by default that of the peer of the connection. Behind a proxy that is the proxy. */
+  /**
+   * Returns the user's address, by default that of the peer of the connection. Behind a proxy that is the
+   * proxy.
+   */
   clientAddress?: ((request: NodeRequest) => string) | undefined;
   /** Where failures are told; `console` by default. */
   log?: Log | undefined;
@@ -57,10 +60,11 @@ const IDENTITY: ContextKey<Identity | undefined> = createContextKey<Identity | u
  *     const guard = connectGuard(client, { scopes: { "orders.v1.Orders/*": "orders:read" } });
  *     http2.createServer(connectNodeAdapter({ routes, ...guard }));
  *
- * Both parts of it are needed: without `contextValues`, every call is refused, because Connect does not show whether
- * a credential was sent twice. Put its interceptor before others. Everything that is not plainly good is refused:
- * with UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED, or UNAVAILABLE if the credential cannot be verified at
- * the moment. A stream is verified when it begins. Throws TypeError for options that cannot be meant.
+ * Both parts of it are needed: without `contextValues`, every call is refused, because Connect does not show
+ * whether a credential was sent twice. Put its interceptor before others. Everything that is not plainly good
+ * is refused: with UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED, or UNAVAILABLE if the credential
+ * cannot be verified at the moment. A stream is verified when it begins. Throws TypeError for options that
+ * cannot be meant.
  */
 export function connectGuard(client: AuthClient, options: ConnectGuardOptions): ConnectGuard {
   const access = new Access(options.scopes, options.public);
@@ -89,7 +93,13 @@ export function connectGuard(client: AuthClient, options: ConnectGuardOptions): 
       identity = await guard.identify(asked, rule.scopes);
     } catch (error) {
       const refusal = faults.refusal(`/${service}/${call.method.name}`, error);
-      throw refusalError(refusal.code, refusal.message, refusal.reason, refusal.metadata, refusal.retryAfterMs);
+      throw refusalError(
+        refusal.code,
+        refusal.message,
+        refusal.reason,
+        refusal.metadata,
+        refusal.retryAfterMs,
+      );
     }
     call.contextValues.set(IDENTITY, identity);
     return await next(call);
@@ -97,7 +107,10 @@ export function connectGuard(client: AuthClient, options: ConnectGuardOptions): 
 
   const contextValues = (request: NodeRequest): ContextValues => {
     const raw = request.rawHeaders;
-    const headers = Array.from({ length: raw.length >> 1 }, (_, n) => [raw[2 * n] ?? "", raw[2 * n + 1] ?? ""] as const);
+    const headers = Array.from(
+      { length: raw.length >> 1 },
+      (_, n) => [raw[2 * n] ?? "", raw[2 * n + 1] ?? ""] as const,
+    );
     return createContextValues().set(CALLER, { headers, request });
   };
   return { interceptors: [interceptor], contextValues };

@@ -1,5 +1,6 @@
-// The connections to authsvc. The workers of a replica share a port, and each connection leads to one of them for
-// good, so there are several. A connection that missed a deadline is left alone for a while as long as others work.
+// The connections to authsvc. The workers of a replica share a port, and each connection leads to one of them
+// for good, so there are several. A connection that missed a deadline is left alone for a while as long as
+// others work.
 
 import { fromBinary } from "@bufbuild/protobuf";
 import type { Transport } from "@connectrpc/connect";
@@ -10,7 +11,12 @@ import { closed } from "./errors.js";
 import { StatusSchema } from "./gen/google/rpc/status_pb.js";
 
 // authsvc accepts a ping every five seconds.
-const PINGS = { pingIntervalMs: 20_000, pingTimeoutMs: 5_000, pingIdleConnection: true, idleConnectionTimeoutMs: 2 ** 31 - 1 };
+const PINGS = {
+  pingIntervalMs: 20_000,
+  pingTimeoutMs: 5_000,
+  pingIdleConnection: true,
+  idleConnectionTimeoutMs: 2 ** 31 - 1,
+};
 // No answer of authsvc is larger; other gRPC libraries have the same limit.
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 const PAUSE_MS = 5000;

@@ -1,5 +1,5 @@
-// Errors of calls to authsvc. A credential that is not valid is a verdict, not an error. Messages contain no key
-// strings: they repeat those of authsvc and gRPC, never the request.
+// Errors of calls to authsvc. A credential that is not valid is a verdict, not an error. Messages contain no
+// key strings: they repeat those of authsvc and gRPC, never the request.
 
 /** The names of gRPC's status codes, by number. */
 const NAMES = [

@@ -36,7 +36,15 @@ export class Faults {
     } else {
       // Without its message, which could contain the credential.
       const { name, stack = "" } = error instanceof Error ? error : new Error();
-      this.#tell("error", name, request, `${name}\n${stack.split("\n").filter((line) => /^ {4}at /.test(line)).join("\n")}`);
+      this.#tell(
+        "error",
+        name,
+        request,
+        `${name}\n${stack
+          .split("\n")
+          .filter((line) => /^ {4}at /.test(line))
+          .join("\n")}`,
+      );
     }
     return unavailable(undefined);
   }

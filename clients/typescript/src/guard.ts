@@ -41,13 +41,23 @@ export class Guard {
     return identified(await this.#ask(credential, type, { ...presented, headers }, scopes), scopes);
   }
 
-  #ask(credential: string, type: CredentialType, presented: Presented, scopes: readonly string[]): Promise<Verdict> {
+  #ask(
+    credential: string,
+    type: CredentialType,
+    presented: Presented,
+    scopes: readonly string[],
+  ): Promise<Verdict> {
     const { clientIp, headers, leftMs } = presented;
     const agent = agentIn(headers);
     const deadlineMs = Math.min(leftMs ?? Infinity, this.#client.deadlineMs);
     if (type === "KEY") {
       // Also that of gRPC libraries, which is the program here.
-      return this.#client.verifyKey(credential, { requiredScopes: scopes, clientIp, userAgent: agent, deadlineMs });
+      return this.#client.verifyKey(credential, {
+        requiredScopes: scopes,
+        clientIp,
+        userAgent: agent,
+        deadlineMs,
+      });
     }
     return this.#client.verifySession(credential, {
       requiredScopes: scopes,

@@ -18,8 +18,8 @@ export interface HttpGuardOptions {
   /** The accepted types of credentials; both by default. */
   accept?: readonly CredentialType[] | undefined;
   /**
-   * Returns the user's address, by default that of the peer of the connection. Behind a proxy that is the proxy: read
-   * the address where your proxy puts it, or return "".
+   * Returns the user's address, by default that of the peer of the connection. Behind a proxy that is the
+   * proxy: read the address where your proxy puts it, or return "".
    */
   clientAddress?: ((request: IncomingMessage) => string) | undefined;
   /** Lets the application see the credential. Otherwise it is removed from the headers. */
@@ -49,8 +49,9 @@ const identities = new WeakMap<IncomingMessage, Identity>();
  *       res.json({ ordersOf: identityOf(req).ownerId });
  *     });
  *
- * Everything that is not plainly good is refused: with 401, 403, 429, or, if the credential cannot be verified at the
- * moment, with 503. The cause of that is in the log only. Throws TypeError for options that cannot be meant.
+ * Everything that is not plainly good is refused: with 401, 403, 429, or, if the credential cannot be
+ * verified at the moment, with 503. The cause of that is in the log only. Throws TypeError for options that
+ * cannot be meant.
  */
 export function authenticated(client: AuthClient, options: HttpGuardOptions): Middleware {
   const guard = new Guard(client, options.accept);
@@ -109,7 +110,11 @@ function hide(request: IncomingMessage, names: readonly string[]): void {
   request.rawHeaders.splice(0, Infinity, ...raw.flat());
 }
 
-function refuse(request: IncomingMessage, response: ServerResponse, problem: ReturnType<typeof problemOf>): void {
+function refuse(
+  request: IncomingMessage,
+  response: ServerResponse,
+  problem: ReturnType<typeof problemOf>,
+): void {
   if (response.headersSent || response.destroyed) {
     return;
   }

@@ -1,12 +1,12 @@
 /**
  * The client of authsvc for TypeScript and JavaScript.
  *
- *     const client = createClient({ address: "authsvc.internal:50051", keyFile: "/run/secrets/authsvc.key" });
+ *     const client = createClient({ address: "authsvc:50051", keyFile: "/run/secrets/authsvc.key" });
  *     const verdict = await client.verifyKey(presented, { requiredScopes: ["orders:read"] });
  *     app.get("/orders", authenticated(client, { scopes: "orders:read" }), handler);
  *
- * A verdict is about the call that asked for it: nothing is cached, so a key that RevokeKey has revoked is accepted by
- * no call that is sent afterwards.
+ * A verdict is about the call that asked for it: nothing is cached, so a key that RevokeKey has revoked is
+ * accepted by no call that is sent afterwards.
  */
 
 import type { IncomingMessage } from "node:http";

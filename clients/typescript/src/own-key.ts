@@ -1,4 +1,5 @@
-// The key that the client calls authsvc with: a string, a function, or a file that is read again when it changes.
+// The key that the client calls authsvc with: a string, a function, or a file that is read again when it
+// changes.
 
 import { readFileSync, statSync } from "node:fs";
 
@@ -41,8 +42,8 @@ export class OwnKey {
   }
 
   /**
-   * Returns the header for a new attempt; "" for none. If the file is missing, empty or partly written, the last
-   * key from it is used. Throws Refused if there is no key.
+   * Returns the header for a new attempt; "" for none. If the file is missing, empty or partly written, the
+   * last key from it is used. Throws Refused if there is no key.
    */
   header(): string {
     try {
@@ -54,14 +55,18 @@ export class OwnKey {
     } catch (error) {
       if (this.#header === "" || this.#file === undefined) {
         const problem = problemOf(error);
-        throw new Refused(`cannot get the client's own key: ${problem}`, "UNAUTHENTICATED", "OWN_KEY_MISSING");
+        throw new Refused(
+          `cannot get the client's own key: ${problem}`,
+          "UNAUTHENTICATED",
+          "OWN_KEY_MISSING",
+        );
       }
     }
     return this.#header;
   }
 
-  // Usually, this takes one `stat`. A file that was written only just now could be written again with the same
-  // modification time, so it is read again the next time.
+  // Usually, this takes one `stat`. A file that was written only just now could be written again with the
+  // same modification time, so it is read again the next time.
   #read(file: string | URL): void {
     const found = statSync(file, { bigint: true });
     const stamp = `${found.mtimeNs} ${found.ino} ${found.size}`;

@@ -1,5 +1,5 @@
-// The credential that a request presents: in `authorization: Bearer …` (RFC 6750) or in `x-api-key`. An empty header
-// counts as not sent. A header that is sent twice is refused, on two lines or joined with a comma.
+// The credential that a request presents: in `authorization: Bearer …` (RFC 6750) or in `x-api-key`. An empty
+// header counts as not sent. A header that is sent twice is refused, on two lines or joined with a comma.
 
 import type { HeaderPairs } from "./question.js";
 import { ambiguous, unauthenticated } from "./refusal.js";

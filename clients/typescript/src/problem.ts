@@ -74,9 +74,13 @@ function limitHeaders(limits: readonly RateLimit[]): Record<string, string> {
   if (limits.length === 0) {
     return {};
   }
-  const named = limits.map((each) => [each.ofOwner ? `"owner.${each.name}"` : `"${each.name}"`, each] as const);
+  const named = limits.map(
+    (each) => [each.ofOwner ? `"owner.${each.name}"` : `"${each.name}"`, each] as const,
+  );
   return {
-    "ratelimit-policy": named.map(([name, each]) => `${name};q=${each.limit};w=${each.periodSeconds}`).join(", "),
+    "ratelimit-policy": named
+      .map(([name, each]) => `${name};q=${each.limit};w=${each.periodSeconds}`)
+      .join(", "),
     ratelimit: named.map(([name, each]) => `${name};r=${each.remaining};t=${each.resetSeconds}`).join(", "),
   };
 }

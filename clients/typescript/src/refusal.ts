@@ -75,14 +75,19 @@ export function limited(
   limits: readonly RateLimit[],
 ): Refusal {
   const [reason, problem] = LIMITED[code];
-  return new Refusal("RESOURCE_EXHAUSTED", `the presented credential ${problem}`, reason, { retryAfterMs, limits });
+  return new Refusal("RESOURCE_EXHAUSTED", `the presented credential ${problem}`, reason, {
+    retryAfterMs,
+    limits,
+  });
 }
 
 /** Returns the refusal of a valid credential that lacks scopes. */
 export function scopeMissing(missing: readonly string[]): Refusal {
   const named = missing.join(" ").slice(0, MAX_METADATA_LENGTH);
   const metadata = { required_scope: named };
-  return new Refusal("PERMISSION_DENIED", `this needs the scope ${named.slice(0, 200)}`, "SCOPE_MISSING", { metadata });
+  return new Refusal("PERMISSION_DENIED", `this needs the scope ${named.slice(0, 200)}`, "SCOPE_MISSING", {
+    metadata,
+  });
 }
 
 /** Returns the refusal of a method for which no scopes are configured. */
@@ -95,7 +100,9 @@ export function methodNotListed(method: string): Refusal {
   );
 }
 
-/** Returns the refusal of a credential that cannot be verified at the moment. The cause is only in our log. */
+/**
+ * Returns the refusal of a credential that cannot be verified at the moment. The cause is only in our log.
+ */
 export function unavailable(retryAfterMs: number | undefined): Refusal {
   return new Refusal(
     "UNAVAILABLE",

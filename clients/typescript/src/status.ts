@@ -25,8 +25,8 @@ export function errorFrom(thrown: unknown): Unavailable | Refused {
   if (error.metadata.has("grpc-status")) {
     return errorOf(code, error.rawMessage, reasonOf(error), retryAfterOf(error));
   }
-  // The service has not said this. A connection that was lost is UNAVAILABLE, as in all gRPC libraries; and what
-  // this library says of a response that it cannot read is no refusal.
+  // The service has not said this. A connection that was lost is UNAVAILABLE, as in all gRPC libraries; and
+  // what this library says of a response that it cannot read is no refusal.
   if (code !== "DEADLINE_EXCEEDED" && (code === "CANCELLED" || isOfConnection(error))) {
     return errorOf("UNAVAILABLE", `no connection: ${error.rawMessage}`);
   }
@@ -42,7 +42,10 @@ export function refusalError(
   retryAfterMs: number | undefined,
 ): ConnectError {
   const error = new ConnectError(message, codeNumber(code));
-  error.details.push({ desc: ErrorInfoSchema, value: create(ErrorInfoSchema, { reason, domain: DOMAIN, metadata }) });
+  error.details.push({
+    desc: ErrorInfoSchema,
+    value: create(ErrorInfoSchema, { reason, domain: DOMAIN, metadata }),
+  });
   if (retryAfterMs !== undefined) {
     const retryDelay = durationFromMs(Math.round(retryAfterMs));
     error.details.push({ desc: RetryInfoSchema, value: create(RetryInfoSchema, { retryDelay }) });
@@ -61,7 +64,11 @@ function retryAfterOf(error: ConnectError): number | undefined {
 
 // Errors of Node's sockets and streams have a code, as in ECONNREFUSED and ERR_HTTP2_STREAM_ERROR.
 function isOfConnection(error: ConnectError): boolean {
-  for (let cause: unknown = error.cause, depth = 0; cause instanceof Error && depth < 8; depth++, cause = cause.cause) {
+  for (
+    let cause: unknown = error.cause, depth = 0;
+    cause instanceof Error && depth < 8;
+    depth++, cause = cause.cause
+  ) {
     if (typeof (cause as NodeJS.ErrnoException).code === "string") {
       return true;
     }

@@ -74,7 +74,12 @@ export function notFound(type: CredentialType): Verdict {
 }
 
 /** Returns the verdict in a response. */
-export function verdictOf(answer: Answer, type: CredentialType, credentialId: string, anyOf: readonly string[]): Verdict {
+export function verdictOf(
+  answer: Answer,
+  type: CredentialType,
+  credentialId: string,
+  anyOf: readonly string[],
+): Verdict {
   const code = codeOf(answer, anyOf);
   const ofKey = "rateLimits" in answer ? answer : undefined;
   return {
@@ -94,7 +99,9 @@ export function verdictOf(answer: Answer, type: CredentialType, credentialId: st
 
 /** Returns which of some scopes a credential with the scopes of a verdict lacks. */
 export function lacking(verdict: Verdict, scopes: readonly string[]): string[] {
-  return verdict.scopes.includes(FULL_ACCESS) ? [] : scopes.filter((scope) => !verdict.scopes.includes(scope));
+  return verdict.scopes.includes(FULL_ACCESS)
+    ? []
+    : scopes.filter((scope) => !verdict.scopes.includes(scope));
 }
 
 /** Returns the milliseconds of a duration. */

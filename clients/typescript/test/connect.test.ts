@@ -52,12 +52,18 @@ test("A handler gets the caller.", async () => {
 test("A guard of which only the interceptor is used refuses every call.", async () => {
   const service = await serving();
   const { interceptors } = connectGuard(service.client(), { scopes: [], log: QUIET });
-  await assert.rejects(called({ interceptors }), (error: unknown) => ConnectError.from(error).code === Code.Unavailable);
+  await assert.rejects(
+    called({ interceptors }),
+    (error: unknown) => ConnectError.from(error).code === Code.Unavailable,
+  );
   await service.stop();
 });
 
 test("A handler without a guard has no caller.", async () => {
-  await assert.rejects(called({}), (error: unknown) => ConnectError.from(error).code !== Code.Unauthenticated);
+  await assert.rejects(
+    called({}),
+    (error: unknown) => ConnectError.from(error).code !== Code.Unauthenticated,
+  );
 });
 
 test("The rule of a method precedes that of its service, and that the default.", () => {

@@ -17,12 +17,23 @@ async function asked(
   handler: Handler,
   headers: http.OutgoingHttpHeaders = {},
   method = "GET",
-): Promise<{ status: number | undefined; headers: http.IncomingHttpHeaders; body: string; logged: string[] }> {
+): Promise<{
+  status: number | undefined;
+  headers: http.IncomingHttpHeaders;
+  body: string;
+  logged: string[];
+}> {
   const service = await serving();
   const logged: string[] = [];
   const told = (message: string): void => void logged.push(message);
-  const guard: Middleware = authenticated(service.client(), { scopes: [], log: { warn: told, error: told }, ...options });
-  const server = http.createServer((request, response) => guard(request, response, () => handler(request, response)));
+  const guard: Middleware = authenticated(service.client(), {
+    scopes: [],
+    log: { warn: told, error: told },
+    ...options,
+  });
+  const server = http.createServer((request, response) =>
+    guard(request, response, () => handler(request, response)),
+  );
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
   const request = http.request({ host: "127.0.0.1", port, method, headers, agent: false });
@@ -39,11 +50,13 @@ async function asked(
 }
 
 const seen: Handler = (request, response) => {
-  response.end(JSON.stringify({ headers: request.headers, raw: request.rawHeaders, owner: identityOf(request).ownerId }));
+  response.end(
+    JSON.stringify({ headers: request.headers, raw: request.rawHeaders, owner: identityOf(request).ownerId }),
+  );
 };
 const SENT = { authorization: `Bearer ${KEY}`, "x-auth-owner-id": "somebody-else", "x-kept": "y" };
 
-test("The application sees the caller, and neither the credential nor what nobody has verified.", async () => {
+test("The application sees the caller, and not the credential, nor what nobody has verified.", async () => {
   const { body } = await asked({}, seen, SENT);
   assert.ok(body.includes('"owner":"acme"') && body.includes("x-kept"));
   assert.ok(!body.includes(KEY) && !body.includes("somebody-else"), body);
@@ -54,7 +67,7 @@ test("With keepCredential, the application sees the credential.", async () => {
   assert.ok(body.includes(KEY) && !body.includes("somebody-else"), body);
 });
 
-test("A function of the service that fails lets nothing through, and its message is not logged.", async () => {
+test("A function of the service that fails lets nothing through, and is logged without its message.", async () => {
   const clientAddress = (): string => {
     throw new Error(`no address for ${KEY}`);
   };

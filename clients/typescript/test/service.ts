@@ -15,7 +15,13 @@ import type { AuthClient, ClientOptions } from "../src/index.js";
 export type Answer = MessageInitShape<typeof VerifyKeyResponseSchema>;
 type Verify = (request: VerifyKeyRequest, context: HandlerContext) => Answer | Promise<Answer>;
 
-export const GOOD: Answer = { valid: true, code: VerdictCode.VALID, keyId: "key_1", ownerId: "acme", scopes: ["a"] };
+export const GOOD: Answer = {
+  valid: true,
+  code: VerdictCode.VALID,
+  keyId: "key_1",
+  ownerId: "acme",
+  scopes: ["a"],
+};
 export const KEY = "key-of-a-caller";
 
 export interface Service extends AsyncDisposable {
@@ -48,7 +54,13 @@ export async function serving(verify: Verify = () => GOOD): Promise<Service> {
     address,
     sessions,
     client(options = {}) {
-      const client = createClient({ address, key: "own", tls: false, deadlineMs: 20_000, ...options } as ClientOptions);
+      const client = createClient({
+        address,
+        key: "own",
+        tls: false,
+        deadlineMs: 20_000,
+        ...options,
+      } as ClientOptions);
       clients.push(client);
       return client;
     },

@@ -32,7 +32,10 @@ export class Case {
     return (await Case.#once(name, "http")).problems.map((problem) => `http: ${problem}`);
   }
 
-  static async #once(name: string, kind: "grpc" | "http"): Promise<{ problems: string[]; hasGuards: boolean }> {
+  static async #once(
+    name: string,
+    kind: "grpc" | "http",
+  ): Promise<{ problems: string[]; hasGuards: boolean }> {
     const given = (await control("begin", name)) as Given;
     const run = new Case();
     try {
@@ -59,7 +62,10 @@ export class Case {
             continue;
           }
           const found = made instanceof Error ? failure(made) : await this.#result(made, call, kind);
-          const wanted = call["method"] === "guard" && expect[kind] !== undefined ? { admitted: expect["admitted"], ...(expect[kind] as Fields) } : expect;
+          const wanted =
+            call["method"] === "guard" && expect[kind] !== undefined
+              ? { admitted: expect["admitted"], ...(expect[kind] as Fields) }
+              : expect;
           problems.push(...differences(found, wanted).map((problem) => `${at}: ${problem}`));
           if (step.sent !== undefined) {
             const checked = (await control("check", name, n)) as { problems: string[] };
@@ -79,7 +85,8 @@ export class Case {
     const told = given.client ?? {};
     const real = given.given.service !== undefined;
     const options: ClientOptions = {
-      address: (told["address"] as string | undefined) ?? environment(real ? "AUTHSVC_SERVICE" : "AUTHSVC_SCRIPTED"),
+      address:
+        (told["address"] as string | undefined) ?? environment(real ? "AUTHSVC_SERVICE" : "AUTHSVC_SCRIPTED"),
       tls: told["tls"] === true ? {} : false,
       attempts: told["attempts"] as number | undefined,
     };
@@ -91,7 +98,8 @@ export class Case {
       this.#write(told["key_file"] as string | null);
       options.keyFile = this.#keyFile;
     } else {
-      options.key = "key" in told ? (told["key"] as string | null) : real ? environment("AUTHSVC_KEY") : "own";
+      options.key =
+        "key" in told ? (told["key"] as string | null) : real ? environment("AUTHSVC_KEY") : "own";
     }
     try {
       return createClient(options);
@@ -198,7 +206,9 @@ function differences(found: Fields, wanted: Fields, path = ""): string[] {
   return Object.entries(wanted).flatMap(([name, value]) => {
     if (name === "retry_after_at_least_seconds") {
       const seconds = found["retry_after_seconds"];
-      return typeof seconds === "number" && seconds >= (value as number) ? [] : [`${name}: ${String(seconds)}`];
+      return typeof seconds === "number" && seconds >= (value as number)
+        ? []
+        : [`${name}: ${String(seconds)}`];
     }
     if (name === "response") {
       return differences((found[name] ?? {}) as Fields, value as Fields, "response.");

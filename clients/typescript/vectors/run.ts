@@ -11,7 +11,9 @@ interface Vector {
 }
 
 const environment = process.env;
-const { cases } = JSON.parse(readFileSync(environment["AUTHSVC_VECTORS"] ?? "", "utf8")) as { cases: Vector[] };
+const { cases } = JSON.parse(readFileSync(environment["AUTHSVC_VECTORS"] ?? "", "utf8")) as {
+  cases: Vector[];
+};
 let failed = 0;
 for (const { name, given } of cases) {
   if (given.service !== undefined && environment["AUTHSVC_SERVICE"] === undefined) {
@@ -25,6 +27,8 @@ for (const { name, given } of cases) {
     problems = [error instanceof Error ? (error.stack ?? error.message) : String(error)];
   }
   failed += problems.length > 0 ? 1 : 0;
-  console.log(problems.length === 0 ? `ok ${name}` : `not ok ${name}: ${problems.join("; ").replaceAll("\n", " ")}`);
+  console.log(
+    problems.length === 0 ? `ok ${name}` : `not ok ${name}: ${problems.join("; ").replaceAll("\n", " ")}`,
+  );
 }
 process.exit(failed > 0 ? 1 : 0);

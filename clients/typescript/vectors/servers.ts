@@ -35,7 +35,9 @@ export const guardedCalls = { grpc, http: plain };
 async function grpc(client: AuthClient, call: GuardCall): Promise<Fields> {
   let seen: Fields | undefined;
   const guard = connectGuard(client, {
-    scopes: call.public ? {} : { [call.listed === false ? "other.v1.Service/*" : METHOD]: call.required_scopes ?? [] },
+    scopes: call.public
+      ? {}
+      : { [call.listed === false ? "other.v1.Service/*" : METHOD]: call.required_scopes ?? [] },
     public: call.public ? [METHOD] : [],
     accept: call.accept,
     log: QUIET,
@@ -54,7 +56,9 @@ async function grpc(client: AuthClient, call: GuardCall): Promise<Fields> {
   const port = await listening(server);
   try {
     const answer = await (twice ? byConnect : byGrpc)(port, call.headers);
-    return answer["code"] === "OK" && seen !== undefined ? { admitted: true, ...seen } : { admitted: false, ...answer };
+    return answer["code"] === "OK" && seen !== undefined
+      ? { admitted: true, ...seen }
+      : { admitted: false, ...answer };
   } finally {
     server.close();
   }
@@ -76,12 +80,20 @@ async function byGrpc(port: number, headers: [string, string][]): Promise<Fields
   stream.resume().end(Buffer.concat([Buffer.from([0, 0, 0, 0, message.length]), message]));
   await new Promise((resolve, reject) => stream.on("close", resolve).on("error", reject));
   session.destroy();
-  const status = fromBinary(StatusSchema, Buffer.from(String(trailers["grpc-status-details-bin"] ?? ""), "base64"));
+  const status = fromBinary(
+    StatusSchema,
+    Buffer.from(String(trailers["grpc-status-details-bin"] ?? ""), "base64"),
+  );
   return told(codeName(Number(trailers["grpc-status"])), status.details);
 }
 
 async function byConnect(port: number, headers: [string, string][]): Promise<Fields> {
-  const [status, , body] = await requested(port, `/${METHOD}`, [["content-type", "application/json"], ...headers], "{}");
+  const [status, , body] = await requested(
+    port,
+    `/${METHOD}`,
+    [["content-type", "application/json"], ...headers],
+    "{}",
+  );
   const answer = JSON.parse(body) as { code?: string; details?: { type: string; value: string }[] };
   const details = (answer.details ?? []).map(({ type, value }) =>
     create(AnySchema, { typeUrl: `type.googleapis.com/${type}`, value: Buffer.from(value, "base64") }),
@@ -91,7 +103,9 @@ async function byConnect(port: number, headers: [string, string][]): Promise<Fie
 
 function told(code: string, details: Any[]): Fields {
   const infos = details.map((each) => anyUnpack(each, ErrorInfoSchema)).filter((each) => each !== undefined);
-  const retries = details.map((each) => anyUnpack(each, RetryInfoSchema)).filter((each) => each !== undefined);
+  const retries = details
+    .map((each) => anyUnpack(each, RetryInfoSchema))
+    .filter((each) => each !== undefined);
   const delay = retries[0]?.retryDelay;
   return {
     code,
@@ -103,7 +117,11 @@ function told(code: string, details: Any[]): Fields {
 
 async function plain(client: AuthClient, call: GuardCall): Promise<Fields> {
   let seen: Fields | undefined;
-  const guard = authenticated(client, { scopes: call.required_scopes ?? [], accept: call.accept, log: QUIET });
+  const guard = authenticated(client, {
+    scopes: call.required_scopes ?? [],
+    accept: call.accept,
+    log: QUIET,
+  });
   const server = http.createServer((request, response) => {
     const handle = () => {
       seen = caller(() => identityOf(request));
@@ -116,7 +134,9 @@ async function plain(client: AuthClient, call: GuardCall): Promise<Fields> {
   try {
     const path = call.public ? "/public" : "/guarded";
     const response = await fetched(port, path, call.headers);
-    return response.status === 200 && seen !== undefined ? { admitted: true, ...seen } : { admitted: false, ...response };
+    return response.status === 200 && seen !== undefined
+      ? { admitted: true, ...seen }
+      : { admitted: false, ...response };
   } finally {
     server.close();
   }
@@ -144,7 +164,10 @@ async function requested(
   const method = sent === undefined ? "GET" : "POST";
   const request = http.request({ host: "127.0.0.1", port, path, method, agent: false });
   for (const name of new Set(headers.map(([each]) => each))) {
-    request.setHeader(name, headers.filter(([each]) => each === name).map(([, value]) => value));
+    request.setHeader(
+      name,
+      headers.filter(([each]) => each === name).map(([, value]) => value),
+    );
   }
   const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
     request.on("response", resolve).on("error", reject).end(sent);

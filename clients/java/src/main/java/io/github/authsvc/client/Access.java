@@ -6,7 +6,10 @@ import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** Which scopes each method requires. A method's own rule precedes its service's, and that the default. */
+/**
+ * Which scopes each method requires. A method's own rule precedes its service's, and that the
+ * default.
+ */
 final class Access {
   private static final Pattern PATTERN =
       Pattern.compile("/?([A-Za-z_][A-Za-z0-9_.]*/(?:[A-Za-z_][A-Za-z0-9_]*|\\*))");
@@ -26,7 +29,8 @@ final class Access {
     Matcher matcher = PATTERN.matcher(pattern);
     if (!matcher.matches()) {
       throw new IllegalArgumentException(
-          Arguments.quoted(pattern) + " is not a valid pattern; use package.Service/Method or package.Service/*");
+          Arguments.quoted(pattern)
+              + " is not a valid pattern; use package.Service/Method or package.Service/*");
     }
     if (rules.putIfAbsent(matcher.group(1), rule) != null) {
       throw new IllegalArgumentException(matcher.group(1) + " is listed twice");

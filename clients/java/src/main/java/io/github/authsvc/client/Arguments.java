@@ -7,7 +7,10 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 
-/** What is asked about a credential, as it can be sent. What is only displayed never fails a verification. */
+/**
+ * What is asked about a credential, as it can be sent. What is only displayed never fails a
+ * verification.
+ */
 final class Arguments {
   private static final int MAX_ADDRESS_LENGTH = 64;
   // authsvc keeps a quarter of this.
@@ -20,8 +23,11 @@ final class Arguments {
   static List<String> scopes(Iterable<String> given) {
     List<String> scopes = new ArrayList<>();
     for (String scope : given) {
-      if (scope == null || scope.isBlank() || !scope.chars().allMatch(each -> each >= 0x20 && each < 0x7f)) {
-        throw new IllegalArgumentException(quoted(scope) + " is not a valid scope; use a form like orders:read");
+      if (scope == null
+          || scope.isBlank()
+          || !scope.chars().allMatch(each -> each >= 0x20 && each < 0x7f)) {
+        throw new IllegalArgumentException(
+            quoted(scope) + " is not a valid scope; use a form like orders:read");
       }
       scopes.add(scope);
     }

@@ -13,7 +13,8 @@ import java.util.Objects;
 import java.util.function.Supplier;
 
 /**
- * Verifies credentials with authsvc. One client is enough for a process, and any number of threads may use it.
+ * Verifies credentials with authsvc. One client is enough for a process, and any number of threads
+ * may use it.
  *
  * <pre>{@code
  * AuthClient client = AuthClient.builder("authsvc.internal:50051")
@@ -22,15 +23,16 @@ import java.util.function.Supplier;
  * Verdict verdict = client.verifyKey(presented, VerifyOptions.requiring("orders:read"));
  * }</pre>
  *
- * <p>A bad credential is an answer. What is thrown is {@link UnavailableException} if the answer is not known at the
- * moment, and {@link RefusedException} if authsvc refuses the client itself or its request. The methods wait for the
- * answer, at most until the deadline.
+ * <p>A bad credential is an answer. What is thrown is {@link UnavailableException} if the answer is
+ * not known at the moment, and {@link RefusedException} if authsvc refuses the client itself or its
+ * request. The methods wait for the answer, at most until the deadline.
  */
 public final class AuthClient implements AutoCloseable {
   // Key strings and session tokens are much shorter than this. Longer texts are not sent.
   private static final int MAX_CREDENTIAL_LENGTH = 1024;
   private static final int MAX_TOKEN_LENGTH = 8192;
-  // How long a call may take that is no verification. A change may wait for the lease of a worker that is cut off.
+  // How long a call may take that is no verification. A change may wait for the lease of a worker
+  // that is cut off.
   private static final Duration RPC_DEADLINE = Duration.ofSeconds(60);
 
   private final Duration deadline;
@@ -45,7 +47,10 @@ public final class AuthClient implements AutoCloseable {
     calls = new Calls(connections, builder.ownKey, builder.attempts);
   }
 
-  /** Returns what builds a client for an address: {@code host:port}, or another target that gRPC resolves. */
+  /**
+   * Returns what builds a client for an address: {@code host:port}, or another target that gRPC
+   * resolves.
+   */
   public static Builder builder(String address) {
     return new Builder(address);
   }
@@ -99,14 +104,15 @@ public final class AuthClient implements AutoCloseable {
       request.setClientHints(hints);
     }
     return Verdict.of(
-        calls.unary(SessionServiceGrpc.getVerifySessionMethod(), request.build(), deadlineOf(options)),
+        calls.unary(
+            SessionServiceGrpc.getVerifySessionMethod(), request.build(), deadlineOf(options)),
         options.anyOfScopes());
   }
 
   /**
-   * Returns the verdict on a presented token of DeriveToken. {@code audience} is the name of this service, which the
-   * token has to be for. The verdict is about the key or session that the token was derived from; its scopes are those
-   * of the token.
+   * Returns the verdict on a presented token of DeriveToken. {@code audience} is the name of this
+   * service, which the token has to be for. The verdict is about the key or session that the token
+   * was derived from; its scopes are those of the token.
    */
   public Verdict verifyToken(String token, String audience, VerifyOptions options) {
     String presented = token.strip();
@@ -129,9 +135,10 @@ public final class AuthClient implements AutoCloseable {
   }
 
   /**
-   * Calls any RPC of authsvc with this client's key, within 60 seconds, because a change waits until all workers know
-   * of it: {@code client.call(KeyServiceGrpc.getGetKeyMethod(), request)}. It is retried if it reads or revokes, or has
-   * a {@code request_id}. Throws the exceptions of this package.
+   * Calls any RPC of authsvc with this client's key, within 60 seconds, because a change waits
+   * until all workers know of it: {@code client.call(KeyServiceGrpc.getGetKeyMethod(), request)}.
+   * It is retried if it only reads, revokes one key or session, or has a {@code request_id}. Throws
+   * the exceptions of this package.
    */
   public <Q extends Message, A extends Message> A call(MethodDescriptor<Q, A> method, Q request) {
     return call(method, request, RPC_DEADLINE);
@@ -192,12 +199,17 @@ public final class AuthClient implements AutoCloseable {
       return own(OwnKey.of(keyString));
     }
 
-    /** Sets what returns the client's own key string. It is called for each attempt, so it should be fast. */
+    /**
+     * Sets what returns the client's own key string. It is called for each attempt, so it should be
+     * fast.
+     */
     public Builder key(Supplier<String> keyString) {
       return own(OwnKey.of(keyString));
     }
 
-    /** Sets the file that contains the client's own key string. It is read again when it changes. */
+    /**
+     * Sets the file that contains the client's own key string. It is read again when it changes.
+     */
     public Builder keyFile(Path file) {
       return own(OwnKey.of(file));
     }
@@ -220,8 +232,8 @@ public final class AuthClient implements AutoCloseable {
     }
 
     /**
-     * Connects in plain text to other machines as well, where a lower layer encrypts. The words are {@code
-     * "plaintext-beyond-loopback"}.
+     * Connects in plain text to other machines as well, where a lower layer encrypts. The words are
+     * {@code "plaintext-beyond-loopback"}.
      */
     public Builder insecure(String words) {
       if (!words.equals("plaintext-beyond-loopback")) {
@@ -237,19 +249,28 @@ public final class AuthClient implements AutoCloseable {
       return this;
     }
 
-    /** Sets how often a call is attempted; 5 by default. Only UNAVAILABLE is retried, on another connection. */
+    /**
+     * Sets how often a call is attempted; 5 by default. Only UNAVAILABLE is retried, on another
+     * connection.
+     */
     public Builder attempts(int number) {
       attempts = number;
       return this;
     }
 
-    /** Sets how many connections there are to each address; 4 by default. Use as many as a replica has workers. */
+    /**
+     * Sets how many connections there are to each address; 4 by default. Use as many as a replica
+     * has workers.
+     */
     public Builder connections(int number) {
       connections = number;
       return this;
     }
 
-    /** Returns the client, which starts to connect. Throws IllegalArgumentException for what cannot be meant. */
+    /**
+     * Returns the client, which starts to connect. Throws IllegalArgumentException for what cannot
+     * be meant.
+     */
     public AuthClient build() {
       if (ownKey == null) {
         throw new IllegalArgumentException(
@@ -262,8 +283,8 @@ public final class AuthClient implements AutoCloseable {
         throw new IllegalArgumentException(
             "keys would be sent to "
                 + address
-                + " in plain text; leave plaintext() out, or set tls. If a lower layer encrypts the traffic, use"
-                + " insecure(\"plaintext-beyond-loopback\")");
+                + " in plain text; leave plaintext() out, or set tls. If a lower layer encrypts the"
+                + " traffic, use insecure(\"plaintext-beyond-loopback\")");
       }
       return new AuthClient(this);
     }

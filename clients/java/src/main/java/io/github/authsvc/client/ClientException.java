@@ -6,11 +6,13 @@ import java.util.EnumSet;
 import java.util.Set;
 
 /**
- * What calls of authsvc throw. A credential that is not valid is a {@link Verdict}, not an exception.
+ * What calls of authsvc throw. A credential that is not valid is a {@link Verdict}, not an
+ * exception.
  *
  * <p>Messages contain no key strings: they repeat those of authsvc and gRPC, never the request.
  */
-public abstract sealed class ClientException extends RuntimeException permits UnavailableException, RefusedException {
+public abstract sealed class ClientException extends RuntimeException
+    permits UnavailableException, RefusedException {
   private static final long serialVersionUID = 1L;
   // Codes for which a retry does not help.
   private static final Set<Status.Code> REFUSALS =
@@ -51,17 +53,20 @@ public abstract sealed class ClientException extends RuntimeException permits Un
       return new RefusedException(message, status.getCode(), details.reason());
     }
     String message = "authsvc has not answered: " + told + " (" + status.getCode() + ")";
-    return new UnavailableException(message, status.getCode(), details.reason(), details.retryAfter());
+    return new UnavailableException(
+        message, status.getCode(), details.reason(), details.retryAfter());
   }
 
   /** Returns the exception for a call whose time is over. */
   static UnavailableException timeIsOver() {
     Status.Code code = Status.Code.DEADLINE_EXCEEDED;
-    return new UnavailableException("authsvc has not answered in time (" + code + ")", code, "", null);
+    return new UnavailableException(
+        "authsvc has not answered in time (" + code + ")", code, "", null);
   }
 
   /** Returns the exception for a call of a client that is closed. */
   static UnavailableException closed() {
-    return new UnavailableException("the client was closed", Status.Code.CANCELLED, "CLIENT_CLOSED", null);
+    return new UnavailableException(
+        "the client was closed", Status.Code.CANCELLED, "CLIENT_CLOSED", null);
   }
 }

@@ -16,9 +16,10 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
- * The connections to authsvc. The workers of a replica share a port, and each connection leads to one of them for good,
- * so there are several channels. A worker that reports through grpc.health.v1 that it cannot answer is left out. A
- * channel that missed a deadline is left alone for a while as long as others work.
+ * The connections to authsvc. The workers of a replica share a port, and each connection leads to
+ * one of them for good, so there are several channels. A worker that reports through grpc.health.v1
+ * that it cannot answer is left out. A channel that missed a deadline is left alone for a while as
+ * long as others work.
  */
 final class Connections implements AutoCloseable {
   private static final long PAUSE_NANOS = Duration.ofSeconds(5).toNanos();
@@ -64,10 +65,14 @@ final class Connections implements AutoCloseable {
       return System.nanoTime() - pausedAt < PAUSE_NANOS;
     }
 
-    /** Returns whether it is connected. If not, it connects; by itself, gRPC would wait for up to two minutes. */
+    /**
+     * Returns whether it is connected. If not, it connects; by itself, gRPC would wait for up to
+     * two minutes.
+     */
     boolean isReady() {
       ConnectivityState state = channel.getState(true);
-      if (state == ConnectivityState.TRANSIENT_FAILURE && System.nanoTime() - triedAt >= RECONNECT_NANOS) {
+      if (state == ConnectivityState.TRANSIENT_FAILURE
+          && System.nanoTime() - triedAt >= RECONNECT_NANOS) {
         triedAt = System.nanoTime();
         channel.resetConnectBackoff();
       }
@@ -77,13 +82,15 @@ final class Connections implements AutoCloseable {
 
   /** Starts to connect. {@code tls} is null for plain text. */
   Connections(String target, Tls tls, int number) {
-    ChannelCredentials credentials = tls == null ? InsecureChannelCredentials.create() : tls.credentials();
+    ChannelCredentials credentials =
+        tls == null ? InsecureChannelCredentials.create() : tls.credentials();
     for (int n = 0; n < number; n++) {
       ManagedChannelBuilder<?> builder =
           Grpc.newChannelBuilder(target, credentials)
               .defaultServiceConfig(SERVICE_CONFIG)
               .disableServiceConfigLookUp()
-              // A proxy that the machine is set to would get our key and could answer VALID by itself.
+              // A proxy that the machine is set to would get our key and could answer VALID by
+              // itself.
               .proxyDetector(address -> null)
               // authsvc accepts a ping every five seconds.
               .keepAliveTime(20, TimeUnit.SECONDS)

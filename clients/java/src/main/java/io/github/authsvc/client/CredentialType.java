@@ -7,7 +7,10 @@ public enum CredentialType {
   /** A session token. */
   SESSION;
 
-  /** Returns the type of a credential by its form: the second part of a session token is {@code session}. */
+  /**
+   * Returns the type of a credential by its form: the second part of a session token is {@code
+   * session}.
+   */
   static CredentialType of(String credential) {
     String[] parts = credential.split("_", 3);
     return parts.length == 3 && parts[1].equals("session") ? SESSION : KEY;

@@ -8,7 +8,10 @@ import com.google.rpc.Status;
 import io.grpc.Metadata;
 import java.time.Duration;
 
-/** The details of a status of gRPC (AIP-193): the reason of authsvc, or "", and when to retry, or null. */
+/**
+ * The details of a status of gRPC (AIP-193): the reason of authsvc, or "", and when to retry, or
+ * null.
+ */
 record Details(String reason, Duration retryAfter) {
   static final String DOMAIN = "authsvc";
   private static final Metadata.Key<byte[]> TRAILER =

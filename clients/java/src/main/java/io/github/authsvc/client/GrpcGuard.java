@@ -34,12 +34,13 @@ import java.util.function.BiFunction;
  * String owner = GrpcGuard.caller().ownerId();
  * }</pre>
  *
- * <p>Everything that is not plainly good is refused: with UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED, or
- * UNAVAILABLE if the credential cannot be verified at the moment; the cause of that is in the log only. A method that
- * is not listed is refused. A stream is verified when it begins.
+ * <p>Everything that is not plainly good is refused: with UNAUTHENTICATED, PERMISSION_DENIED,
+ * RESOURCE_EXHAUSTED, or UNAVAILABLE if the credential cannot be verified at the moment; the cause
+ * of that is in the log only. A method that is not listed is refused. A stream is verified when it
+ * begins.
  *
- * <p>The thread of the call waits for the verdict. So the server must not have a {@code directExecutor()}. gRPC runs
- * the interceptor first that was added last: add this one last.
+ * <p>The thread of the call waits for the verdict. So the server must not have a {@code
+ * directExecutor()}. gRPC runs the interceptor first that was added last: add this one last.
  */
 public final class GrpcGuard implements ServerInterceptor {
   private static final Context.Key<Identity> IDENTITY = Context.key("authsvc.identity");
@@ -63,7 +64,10 @@ public final class GrpcGuard implements ServerInterceptor {
     return new Builder(client);
   }
 
-  /** Returns the caller. Throws IllegalStateException outside of a call, and in one that needs no credential. */
+  /**
+   * Returns the caller. Throws IllegalStateException outside of a call, and in one that needs no
+   * credential.
+   */
   public static Identity caller() {
     Identity identity = IDENTITY.get();
     if (identity == null) {
@@ -73,7 +77,9 @@ public final class GrpcGuard implements ServerInterceptor {
     return identity;
   }
 
-  /** Returns the IP address of the peer of the connection, or "". Behind a proxy, this is the proxy. */
+  /**
+   * Returns the IP address of the peer of the connection, or "". Behind a proxy, this is the proxy.
+   */
   public static String peerAddress(ServerCall<?, ?> call, Metadata headers) {
     SocketAddress peer = call.getAttributes().get(Grpc.TRANSPORT_ATTR_REMOTE_ADDR);
     return peer instanceof InetSocketAddress address && address.getAddress() != null
@@ -96,11 +102,12 @@ public final class GrpcGuard implements ServerInterceptor {
         return new ServerCall.Listener<>() {};
       }
     }
-    return Contexts.interceptCall(Context.current().withValue(IDENTITY, identity), call, headers, next);
+    return Contexts.interceptCall(
+        Context.current().withValue(IDENTITY, identity), call, headers, next);
   }
 
-  private Identity identify(String method, Access.Rule rule, ServerCall<?, ?> call, Metadata headers)
-      throws Refusal {
+  private Identity identify(
+      String method, Access.Rule rule, ServerCall<?, ?> call, Metadata headers) throws Refusal {
     if (rule == null) {
       throw Refusal.methodNotListed("/" + method);
     }
@@ -119,7 +126,9 @@ public final class GrpcGuard implements ServerInterceptor {
           @Override
           public Duration left() {
             Deadline deadline = Context.current().getDeadline();
-            return deadline == null ? null : Duration.ofNanos(deadline.timeRemaining(TimeUnit.NANOSECONDS));
+            return deadline == null
+                ? null
+                : Duration.ofNanos(deadline.timeRemaining(TimeUnit.NANOSECONDS));
           }
         };
     return guard.identify("/" + method, request, rule.scopes());
@@ -148,16 +157,19 @@ public final class GrpcGuard implements ServerInterceptor {
     }
 
     /**
-     * Sets the scopes that a method requires, or all methods of a service: {@code package.Service/Method} or {@code
-     * package.Service/*}. Without scopes, every valid credential is accepted. The entry of a method precedes that of
-     * its service.
+     * Sets the scopes that a method requires, or all methods of a service: {@code
+     * package.Service/Method} or {@code package.Service/*}. Without scopes, every valid credential
+     * is accepted. The entry of a method precedes that of its service.
      */
     public Builder scopes(String pattern, String... scopes) {
       access.add(pattern, new Access.Rule(Arguments.scopes(Arrays.asList(scopes)), false));
       return this;
     }
 
-    /** Sets the scopes that all other methods require. Without this, methods that are not listed are refused. */
+    /**
+     * Sets the scopes that all other methods require. Without this, methods that are not listed are
+     * refused.
+     */
     public Builder scopesOfAllOthers(String... scopes) {
       access.setForAll(Arguments.scopes(Arrays.asList(scopes)));
       return this;
@@ -178,8 +190,9 @@ public final class GrpcGuard implements ServerInterceptor {
     }
 
     /**
-     * Sets what returns the address of the user for a call. By default it is that of the peer of the connection. Behind
-     * a proxy that is the proxy: read the address where your proxy puts it, or return "".
+     * Sets what returns the address of the user for a call. By default it is that of the peer of
+     * the connection. Behind a proxy that is the proxy: read the address where your proxy puts it,
+     * or return "".
      */
     public Builder clientAddress(BiFunction<ServerCall<?, ?>, Metadata, String> address) {
       clientAddress = Objects.requireNonNull(address, "address");
@@ -189,7 +202,8 @@ public final class GrpcGuard implements ServerInterceptor {
     /** Returns the guard. Throws IllegalArgumentException if no method is listed. */
     public GrpcGuard build() {
       if (access.isEmpty()) {
-        throw new IllegalArgumentException("no method is listed, so every call would be refused; use scopes");
+        throw new IllegalArgumentException(
+            "no method is listed, so every call would be refused; use scopes");
       }
       return new GrpcGuard(this);
     }

@@ -8,10 +8,14 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 
-/** What guards of gRPC and HTTP have in common: the verification of one request. Every failure is a refusal. */
+/**
+ * What guards of gRPC and HTTP have in common: the verification of one request. Every failure is a
+ * refusal.
+ */
 final class Guard {
   private static final Logger LOG = System.getLogger("io.github.authsvc.client");
-  // The minimum time between two lines about one kind of problem, since in an outage every request has it.
+  // The minimum time between two lines about one kind of problem, since in an outage every request
+  // has it.
   private static final long LOG_INTERVAL_NANOS = Duration.ofSeconds(1).toNanos();
 
   private final AuthClient client;
@@ -47,7 +51,12 @@ final class Guard {
       tell(Level.WARNING, error, name, error.getMessage(), null);
       throw Refusal.unavailable(error.retryAfter().orElse(null));
     } catch (RefusedException error) {
-      tell(Level.ERROR, error, name, error.getMessage() + "; retrying does not help: fix the cause", null);
+      tell(
+          Level.ERROR,
+          error,
+          name,
+          error.getMessage() + "; retrying does not help: fix the cause",
+          null);
       throw Refusal.unavailable(null);
     } catch (RuntimeException error) {
       // Without its message, which could contain the credential.
@@ -66,8 +75,10 @@ final class Guard {
       return Verdict.notFound(type);
     }
     Duration left = request.left();
-    Duration deadline = left == null || left.compareTo(client.deadline()) > 0 ? client.deadline() : left;
-    VerifyOptions options = VerifyOptions.requiring(scopes).clientIp(request.clientIp()).deadline(deadline);
+    Duration deadline =
+        left == null || left.compareTo(client.deadline()) > 0 ? client.deadline() : left;
+    VerifyOptions options =
+        VerifyOptions.requiring(scopes).clientIp(request.clientIp()).deadline(deadline);
     String agent = agent(headers);
     if (type == CredentialType.KEY) {
       // Also that of gRPC libraries, which is the program here.
@@ -95,7 +106,9 @@ final class Guard {
     }
     logged.put(error.getClass(), new Logged(now, 0));
     String more =
-        before == null || before.more() == 0 ? "" : " (" + before.more() + " more since this was last logged)";
+        before == null || before.more() == 0
+            ? ""
+            : " (" + before.more() + " more since this was last logged)";
     try {
       LOG.log(level, name + " cannot be authenticated" + more + ": " + problem, shown);
     } catch (RuntimeException ofTheLog) {

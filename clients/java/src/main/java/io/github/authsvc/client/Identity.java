@@ -13,7 +13,11 @@ import java.util.Map;
  * @param annotations those of a key
  */
 public record Identity(
-    String credentialId, CredentialType type, String ownerId, List<String> scopes, Map<String, String> annotations) {
+    String credentialId,
+    CredentialType type,
+    String ownerId,
+    List<String> scopes,
+    Map<String, String> annotations) {
 
   /** Returns whether the credential has a scope, for checks that depend on the request. */
   public boolean has(String scope) {
@@ -26,6 +30,10 @@ public record Identity(
       throw Refusal.of(verdict, scopes);
     }
     return new Identity(
-        verdict.credentialId(), verdict.type(), verdict.ownerId(), verdict.scopes(), verdict.annotations());
+        verdict.credentialId(),
+        verdict.type(),
+        verdict.ownerId(),
+        verdict.scopes(),
+        verdict.annotations());
   }
 }

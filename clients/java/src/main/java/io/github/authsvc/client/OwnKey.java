@@ -10,7 +10,10 @@ import java.nio.file.attribute.BasicFileAttributes;
 import java.nio.file.attribute.FileTime;
 import java.util.function.Supplier;
 
-/** The key that the client calls authsvc with: a string, a supplier, or a file that is read when it changes. */
+/**
+ * The key that the client calls authsvc with: a string, a supplier, or a file that is read when it
+ * changes.
+ */
 final class OwnKey {
   // A file that is written again after this time certainly has another modification time.
   private static final long MTIME_GRANULARITY_MS = 2000;
@@ -42,14 +45,16 @@ final class OwnKey {
 
   static OwnKey of(String key) {
     if (key.startsWith("~") || key.contains("/") || key.contains("\\")) {
-      throw new IllegalArgumentException("key looks like a path; to read the key from a file, set keyFile");
+      throw new IllegalArgumentException(
+          "key looks like a path; to read the key from a file, set keyFile");
     }
     return new OwnKey(null, null, authorization(key));
   }
 
   /**
-   * Returns the {@code authorization} header for a new attempt; "" for none. If the file is missing, empty or partly
-   * written, the last key from it is used. Throws RefusedException if there is no key.
+   * Returns the {@code authorization} header for a new attempt; "" for none. If the file is
+   * missing, empty or partly written, the last key from it is used. Throws RefusedException if
+   * there is no key.
    */
   synchronized String header() {
     try {
@@ -61,15 +66,19 @@ final class OwnKey {
     } catch (IOException | RuntimeException error) {
       if (header.isEmpty() || file == null) {
         // Without the message of an exception that somebody else threw: it could contain the key.
-        String problem = error instanceof IllegalArgumentException ? error.getMessage() : nameOf(error);
+        String problem =
+            error instanceof IllegalArgumentException ? error.getMessage() : nameOf(error);
         throw new RefusedException(
-            "cannot get the client's own key: " + problem, Status.Code.UNAUTHENTICATED, "OWN_KEY_MISSING");
+            "cannot get the client's own key: " + problem,
+            Status.Code.UNAUTHENTICATED,
+            "OWN_KEY_MISSING");
       }
     }
     return header;
   }
 
-  // Usually, this reads only the attributes. A file that was written only just now could be written again with the
+  // Usually, this reads only the attributes. A file that was written only just now could be written
+  // again with the
   // same modification time, so it is read again the next time.
   private void read() throws IOException {
     BasicFileAttributes found = Files.readAttributes(file, BasicFileAttributes.class);
@@ -82,7 +91,9 @@ final class OwnKey {
   }
 
   private static String nameOf(Exception error) {
-    return error instanceof NoSuchFileException ? "the file does not exist" : error.getClass().getSimpleName();
+    return error instanceof NoSuchFileException
+        ? "the file does not exist"
+        : error.getClass().getSimpleName();
   }
 
   // Editors and shells on Windows write a byte order mark first.
@@ -100,7 +111,8 @@ final class OwnKey {
     String bare = keyString == null ? "" : keyString.strip();
     if (bare.isEmpty() || !bare.chars().allMatch(each -> each > 0x20 && each < 0x7f)) {
       throw new IllegalArgumentException(
-          "the key is empty or has characters that no key string has; check that it was copied completely");
+          "the key is empty or has characters that no key string has; check that it was copied"
+              + " completely");
     }
     return "Bearer " + bare;
   }

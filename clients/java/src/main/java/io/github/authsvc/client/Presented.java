@@ -6,13 +6,17 @@ import java.util.List;
 import java.util.Set;
 
 /**
- * The credential that a request presents: in {@code authorization: Bearer …} (RFC 6750) or in {@code x-api-key}. An
- * empty header counts as not sent. A header that is sent twice is refused, on two lines or joined with a comma.
+ * The credential that a request presents: in {@code authorization: Bearer …} (RFC 6750) or in
+ * {@code x-api-key}. An empty header counts as not sent. A header that is sent twice is refused, on
+ * two lines or joined with a comma.
  */
 final class Presented {
   private Presented() {}
 
-  /** Returns the one credential in headers. Throws Refusal if there is none, another scheme, or several. */
+  /**
+   * Returns the one credential in headers. Throws Refusal if there is none, another scheme, or
+   * several.
+   */
   static String in(Iterable<Header> headers) throws Refusal {
     List<String> authorizations = new ArrayList<>();
     List<String> apiKeys = new ArrayList<>();

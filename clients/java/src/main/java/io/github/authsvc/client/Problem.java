@@ -34,10 +34,13 @@ record Problem(int status, Map<String, String> headers, String body) {
       // By draft-ietf-httpapi-ratelimit-headers-10.
       headers.put(
           "RateLimit-Policy",
-          joined(refusal.limits(), each -> ";q=" + each.limit() + ";w=" + each.period().toSeconds()));
+          joined(
+              refusal.limits(), each -> ";q=" + each.limit() + ";w=" + each.period().toSeconds()));
       headers.put(
           "RateLimit",
-          joined(refusal.limits(), each -> ";r=" + each.remaining() + ";t=" + each.reset().toSeconds()));
+          joined(
+              refusal.limits(),
+              each -> ";r=" + each.remaining() + ";t=" + each.reset().toSeconds()));
     }
     return new Problem(status, headers, body(status, told.title, refusal));
   }
@@ -71,7 +74,10 @@ record Problem(int status, Map<String, String> headers, String body) {
     StringBuilder challenge = new StringBuilder("Bearer realm=\"authsvc\"");
     if (!error.isEmpty()) {
       challenge.append(", error=\"").append(error);
-      challenge.append("\", error_description=\"").append(quotable(refusal.getMessage())).append('"');
+      challenge
+          .append("\", error_description=\"")
+          .append(quotable(refusal.getMessage()))
+          .append('"');
     }
     if (!refusal.missing().isEmpty()) {
       challenge.append(", scope=\"").append(quotable(refusal.missing())).append('"');
@@ -83,18 +89,23 @@ record Problem(int status, Map<String, String> headers, String body) {
     String type = refusal.reason().toLowerCase(Locale.ROOT).replace('_', '-');
     String body =
         "{\"type\": \"urn:authsvc:problem:%s\", \"title\": %s, \"status\": %d, \"detail\": %s, \"reason\": %s"
-            .formatted(type, json(title), status, json(refusal.getMessage()), json(refusal.reason()));
+            .formatted(
+                type, json(title), status, json(refusal.getMessage()), json(refusal.reason()));
     if (refusal.missing().isEmpty()) {
       return body + "}";
     }
     String missing =
-        List.of(refusal.missing().split(" ")).stream().map(Problem::json).collect(Collectors.joining(", "));
+        List.of(refusal.missing().split(" ")).stream()
+            .map(Problem::json)
+            .collect(Collectors.joining(", "));
     return body + ", \"missing_scopes\": [" + missing + "]}";
   }
 
   private static String joined(List<RateLimit> limits, Function<RateLimit, String> parameters) {
     return limits.stream()
-        .map(each -> (each.ofOwner() ? "\"owner." : "\"") + each.name() + '"' + parameters.apply(each))
+        .map(
+            each ->
+                (each.ofOwner() ? "\"owner." : "\"") + each.name() + '"' + parameters.apply(each))
         .collect(Collectors.joining(", "));
   }
 

@@ -10,7 +10,9 @@ import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 
-/** A call or request that is refused: a code, a stable reason, and a message that says what to do. */
+/**
+ * A call or request that is refused: a code, a stable reason, and a message that says what to do.
+ */
 final class Refusal extends Exception {
   private static final long serialVersionUID = 1L;
   private static final int MAX_METADATA_LENGTH = 3200;
@@ -59,12 +61,14 @@ final class Refusal extends Exception {
   }
 
   static Refusal missingCredential() {
-    return unauthenticated("send your key: authorization: Bearer <key string>", "CREDENTIAL_MISSING");
+    return unauthenticated(
+        "send your key: authorization: Bearer <key string>", "CREDENTIAL_MISSING");
   }
 
   static Refusal scheme() {
     return unauthenticated(
-        "the authorization header has an unsupported scheme; use: Bearer <key string>", "CREDENTIAL_SCHEME");
+        "the authorization header has an unsupported scheme; use: Bearer <key string>",
+        "CREDENTIAL_SCHEME");
   }
 
   /** Several credentials: it is unclear which one counts. */
@@ -78,18 +82,24 @@ final class Refusal extends Exception {
     return switch (verdict.code()) {
       case NOT_FOUND -> bad("INVALID", "is not known; check that it was copied completely");
       case REVOKED -> bad("REVOKED", "was revoked; create a new key, or sign in again");
-      case EXPIRED -> bad("EXPIRED", "has expired; create or rotate to a new key, or sign in again");
+      case EXPIRED ->
+          bad("EXPIRED", "has expired; create or rotate to a new key, or sign in again");
       case DISABLED ->
           bad(
               "DISABLED",
-              "is a key that is disabled, or the policy of its owner has switched keys off; enable it, or sign in");
+              "is a key that is disabled, or the policy of its owner has switched keys off; enable"
+                  + " it, or sign in");
       case ADDRESS_NOT_ALLOWED ->
           bad(
               "ADDRESS_NOT_ALLOWED",
-              "may not be used from this address; call from one of its allowed_networks, or change these");
+              "may not be used from this address; call from one of its allowed_networks, or change"
+                  + " these");
       case INSUFFICIENT_SCOPE -> scopeMissing(verdict.lacks(scopes));
       case RATE_LIMITED ->
-          limited(verdict, "RATE_LIMITED", "has reached a rate limit; retry later, and send fewer requests");
+          limited(
+              verdict,
+              "RATE_LIMITED",
+              "has reached a rate limit; retry later, and send fewer requests");
       case CREDITS_EXHAUSTED ->
           limited(
               verdict,

@@ -27,15 +27,17 @@ import java.util.function.Function;
  *
  * <pre>{@code
  * Filter guard = ServletGuard.builder(client).scopes("orders:read").build();
- * context.addFilter("orders", guard).addMappingForUrlPatterns(EnumSet.of(DispatcherType.REQUEST), false, "/orders/*");
+ * context.addFilter("orders", guard)
+ *     .addMappingForUrlPatterns(EnumSet.of(DispatcherType.REQUEST), false, "/orders/*");
  * // and in a servlet or controller:
  * String owner = ServletGuard.caller(request).ownerId();
  * }</pre>
  *
- * <p>Everything that is not plainly good is refused: with 401, 403, 429, or, if the credential cannot be verified at
- * the moment, with 503; the cause of that is in the log only. The thread of the request waits for the verdict. Use one
- * filter for each set of scopes, and map it to the paths that require them. The application does not see the
- * credential, and no {@code x-auth-…} headers, which nobody has verified.
+ * <p>Everything that is not plainly good is refused: with 401, 403, 429, or, if the credential
+ * cannot be verified at the moment, with 503; the cause of that is in the log only. The thread of
+ * the request waits for the verdict. Use one filter for each set of scopes, and map it to the paths
+ * that require them. The application does not see the credential, and no {@code x-auth-…} headers,
+ * which nobody has verified.
  */
 public final class ServletGuard implements Filter {
   private static final String IDENTITY = "authsvc.identity";
@@ -65,7 +67,10 @@ public final class ServletGuard implements Filter {
     return new Builder(client);
   }
 
-  /** Returns the caller of a request. Throws IllegalStateException if no filter of this kind has admitted it. */
+  /**
+   * Returns the caller of a request. Throws IllegalStateException if no filter of this kind has
+   * admitted it.
+   */
   public static Identity caller(ServletRequest request) {
     if (request.getAttribute(IDENTITY) instanceof Identity identity) {
       return identity;
@@ -76,7 +81,8 @@ public final class ServletGuard implements Filter {
   @Override
   public void doFilter(ServletRequest request, ServletResponse response, FilterChain chain)
       throws IOException, ServletException {
-    if (!(request instanceof HttpServletRequest asked && response instanceof HttpServletResponse answer)) {
+    if (!(request instanceof HttpServletRequest asked
+        && response instanceof HttpServletResponse answer)) {
       throw new ServletException("a ServletGuard is for HTTP");
     }
     Identity identity;
@@ -90,7 +96,8 @@ public final class ServletGuard implements Filter {
     chain.doFilter(new Shown(asked, keepsCredential), answer);
   }
 
-  private static void refuse(HttpServletRequest request, HttpServletResponse response, Problem problem)
+  private static void refuse(
+      HttpServletRequest request, HttpServletResponse response, Problem problem)
       throws IOException {
     byte[] body = problem.body().getBytes(StandardCharsets.UTF_8);
     response.setStatus(problem.status());
@@ -157,7 +164,8 @@ public final class ServletGuard implements Filter {
 
     private boolean isHidden(String name) {
       String folded = name.toLowerCase(Locale.ROOT).replace('_', '-');
-      return IDENTITY_HEADERS.contains(folded) || (!keepsCredential && CREDENTIAL_HEADERS.contains(folded));
+      return IDENTITY_HEADERS.contains(folded)
+          || (!keepsCredential && CREDENTIAL_HEADERS.contains(folded));
     }
   }
 
@@ -173,7 +181,10 @@ public final class ServletGuard implements Filter {
       this.client = Objects.requireNonNull(client, "client");
     }
 
-    /** Sets the scopes that the credential must have. Without any, every valid credential is accepted. */
+    /**
+     * Sets the scopes that the credential must have. Without any, every valid credential is
+     * accepted.
+     */
     public Builder scopes(String... required) {
       scopes = Arguments.scopes(Arrays.asList(required));
       return this;
@@ -186,8 +197,9 @@ public final class ServletGuard implements Filter {
     }
 
     /**
-     * Sets what returns the address of the user for a request. By default it is that of the peer of the connection.
-     * Behind a proxy that is the proxy: read the address where your proxy puts it, or return "".
+     * Sets what returns the address of the user for a request. By default it is that of the peer of
+     * the connection. Behind a proxy that is the proxy: read the address where your proxy puts it,
+     * or return "".
      */
     public Builder clientAddress(Function<HttpServletRequest, String> address) {
       clientAddress = Objects.requireNonNull(address, "address");
@@ -203,7 +215,8 @@ public final class ServletGuard implements Filter {
     /** Returns the filter. Throws IllegalArgumentException if {@link #scopes} was not called. */
     public ServletGuard build() {
       if (scopes == null) {
-        throw new IllegalArgumentException("scopes is missing; use scopes() to accept every valid credential");
+        throw new IllegalArgumentException(
+            "scopes is missing; use scopes() to accept every valid credential");
       }
       return new ServletGuard(this);
     }

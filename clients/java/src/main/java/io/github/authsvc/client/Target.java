@@ -13,7 +13,8 @@ final class Target {
     return switch (scheme) {
       case "unix" -> true;
       // With a DNS server, as in dns://server/name, the address depends on that server.
-      case "dns" -> target.startsWith("dns:///") && isLoopback(target.substring("dns:///".length()));
+      case "dns" ->
+          target.startsWith("dns:///") && isLoopback(target.substring("dns:///".length()));
       default -> isLoopback(target);
     };
   }

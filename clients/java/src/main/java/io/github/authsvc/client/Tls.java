@@ -7,7 +7,8 @@ import java.io.UncheckedIOException;
 import java.nio.file.Path;
 
 /**
- * The trusted authority and the client certificate, as PEM files that are read when the client is built.
+ * The trusted authority and the client certificate, as PEM files that are read when the client is
+ * built.
  *
  * @param ca the trusted authority; null for those that come with Java
  * @param certificate for a service that requires client certificates, or null
@@ -21,7 +22,8 @@ public record Tls(Path ca, Path certificate, Path privateKey, String serverName)
   /** Checks that the certificate and its private key are both there, or neither. */
   public Tls {
     if ((certificate == null) != (privateKey == null)) {
-      throw new IllegalArgumentException("tls: certificate and privateKey belong together; set both, or neither");
+      throw new IllegalArgumentException(
+          "tls: certificate and privateKey belong together; set both, or neither");
     }
   }
 

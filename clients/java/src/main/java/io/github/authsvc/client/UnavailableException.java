@@ -4,7 +4,10 @@ import io.grpc.Status;
 import java.time.Duration;
 import java.util.Optional;
 
-/** The answer is not known at the moment: neither accept nor reject the credential. Answer 503, never 401. */
+/**
+ * The answer is not known at the moment: neither accept nor reject the credential. Answer 503,
+ * never 401.
+ */
 public final class UnavailableException extends ClientException {
   private static final long serialVersionUID = 1L;
   private final Duration retryAfter;

@@ -13,17 +13,20 @@ import java.util.Optional;
 import java.util.OptionalLong;
 
 /**
- * The verdict on a credential. If {@code code} is NOT_FOUND, {@code credentialId} and what follows are empty.
+ * The verdict on a credential. If {@code code} is NOT_FOUND, {@code credentialId} and what follows
+ * are empty.
  *
  * @param code why it is valid or not
  * @param type the type of the credential
  * @param credentialId the id of the key or session
  * @param ownerId the user or organization that it belongs to
  * @param scopes its scopes, sorted
- * @param expireTime when it expires; a session, if it is not used before then. Empty if it never expires
+ * @param expireTime when it expires; a session, if it is not used before then. Empty if it never
+ *     expires
  * @param annotations those of a key
  * @param rateLimits those of a key, and what is left of them
- * @param retryAfter how long to wait, with RATE_LIMITED and CREDITS_EXHAUSTED; empty if waiting does not help
+ * @param retryAfter how long to wait, with RATE_LIMITED and CREDITS_EXHAUSTED; empty if waiting
+ *     does not help
  * @param creditsRemaining empty for a key without credits, or if it is not known
  */
 public record Verdict(
@@ -85,7 +88,9 @@ public record Verdict(
         answer.getAnnotationsMap(),
         limits(answer.getRateLimitsList()),
         answer.hasRetryAfter() ? Optional.of(duration(answer.getRetryAfter())) : Optional.empty(),
-        answer.hasCreditsRemaining() ? OptionalLong.of(answer.getCreditsRemaining()) : OptionalLong.empty());
+        answer.hasCreditsRemaining()
+            ? OptionalLong.of(answer.getCreditsRemaining())
+            : OptionalLong.empty());
   }
 
   static Verdict of(VerifyTokenResponse answer, List<String> anyOf) {
@@ -100,7 +105,9 @@ public record Verdict(
         answer.getAnnotationsMap(),
         limits(answer.getRateLimitsList()),
         answer.hasRetryAfter() ? Optional.of(duration(answer.getRetryAfter())) : Optional.empty(),
-        answer.hasCreditsRemaining() ? OptionalLong.of(answer.getCreditsRemaining()) : OptionalLong.empty());
+        answer.hasCreditsRemaining()
+            ? OptionalLong.of(answer.getCreditsRemaining())
+            : OptionalLong.empty());
   }
 
   static Verdict of(VerifySessionResponse answer, List<String> anyOf) {
@@ -117,11 +124,16 @@ public record Verdict(
         OptionalLong.empty());
   }
 
-  // VALID only if both fields agree. A service that is too old to know of `anyOf` has not looked at them.
+  // VALID only if both fields agree. A service that is too old to know of `anyOf` has not looked at
+  // them.
   private static VerdictCode code(
-      boolean valid, io.github.authsvc.v1.VerdictCode sent, List<String> scopes, List<String> anyOf) {
+      boolean valid,
+      io.github.authsvc.v1.VerdictCode sent,
+      List<String> scopes,
+      List<String> anyOf) {
     VerdictCode code = VerdictCode.of(sent);
-    boolean shown = scopes.stream().anyMatch(scope -> scope.equals(FULL_ACCESS) || anyOf.contains(scope));
+    boolean shown =
+        scopes.stream().anyMatch(scope -> scope.equals(FULL_ACCESS) || anyOf.contains(scope));
     if (code == VerdictCode.VALID && !anyOf.isEmpty() && !shown) {
       return VerdictCode.INSUFFICIENT_SCOPE;
     }

@@ -6,7 +6,8 @@ import java.util.List;
 import java.util.Objects;
 
 /**
- * What a verification asks for. An object of this class does not change: each method returns another one.
+ * What a verification asks for. An object of this class does not change: each method returns
+ * another one.
  *
  * <pre>{@code
  * client.verifyKey(presented, VerifyOptions.requiring("orders:read").clientIp(address));
@@ -36,12 +37,18 @@ public final class VerifyOptions {
     deadline = from.deadline;
   }
 
-  /** The credential must have all of these scopes. Throws IllegalArgumentException for an invalid one. */
+  /**
+   * The credential must have all of these scopes. Throws IllegalArgumentException for an invalid
+   * one.
+   */
   public static VerifyOptions requiring(String... scopes) {
     return requiring(Arrays.asList(scopes));
   }
 
-  /** The credential must have all of these scopes. Throws IllegalArgumentException for an invalid one. */
+  /**
+   * The credential must have all of these scopes. Throws IllegalArgumentException for an invalid
+   * one.
+   */
   public static VerifyOptions requiring(Iterable<String> scopes) {
     VerifyOptions made = new VerifyOptions();
     made.requiredScopes = Arguments.scopes(scopes);
@@ -69,7 +76,10 @@ public final class VerifyOptions {
     return made;
   }
 
-  /** The headers of the user's request, for sessions: only the client hints ({@code sec-ch-ua-…}) are used. */
+  /**
+   * The headers of the user's request, for sessions: only the client hints ({@code sec-ch-ua-…})
+   * are used.
+   */
   public VerifyOptions headers(List<Header> sent) {
     VerifyOptions made = new VerifyOptions(this);
     made.headers = List.copyOf(sent);

@@ -65,7 +65,8 @@ class GuardTest {
   void refused() throws Exception {
     HttpResponse<String> response = asked("GET", builder -> builder.accept(CredentialType.SESSION));
     assertEquals(401, response.statusCode());
-    assertEquals("application/problem+json", response.headers().firstValue("content-type").orElse(""));
+    assertEquals(
+        "application/problem+json", response.headers().firstValue("content-type").orElse(""));
     assertTrue(response.body().startsWith("{\"type\": \"urn:authsvc:problem:credential-invalid\""));
     assertEquals("", asked("HEAD", builder -> builder.accept(CredentialType.SESSION)).body());
   }
@@ -105,12 +106,15 @@ class GuardTest {
     HttpServlet servlet =
         new HttpServlet() {
           @Override
-          protected void doGet(HttpServletRequest request, HttpServletResponse response) throws IOException {
-            StringBuilder seen = new StringBuilder("owner=" + ServletGuard.caller(request).ownerId());
+          protected void doGet(HttpServletRequest request, HttpServletResponse response)
+              throws IOException {
+            StringBuilder seen =
+                new StringBuilder("owner=" + ServletGuard.caller(request).ownerId());
             for (String name : Collections.list(request.getHeaderNames())) {
               seen.append(' ').append(name).append('=').append(request.getHeader(name));
             }
-            seen.append(request.getHeader("Authorization")).append(request.getHeaders("X-Auth-Owner-Id").hasMoreElements());
+            seen.append(request.getHeader("Authorization"))
+                .append(request.getHeaders("X-Auth-Owner-Id").hasMoreElements());
             response.getWriter().print(seen);
           }
         };

@@ -37,22 +37,31 @@ final class Service implements AutoCloseable {
     KeyServiceGrpc.KeyServiceImplBase keys =
         new KeyServiceGrpc.KeyServiceImplBase() {
           @Override
-          public void verifyKey(VerifyKeyRequest request, StreamObserver<VerifyKeyResponse> answers) {
+          public void verifyKey(
+              VerifyKeyRequest request, StreamObserver<VerifyKeyResponse> answers) {
             try {
               answers.onNext(answering.answer(request));
               answers.onCompleted();
             } catch (Exception error) {
-              answers.onError(Status.INTERNAL.withDescription("the test failed").asRuntimeException());
+              answers.onError(
+                  Status.INTERNAL.withDescription("the test failed").asRuntimeException());
             }
           }
         };
-    Server server = Grpc.newServerBuilderForPort(0, InsecureServerCredentials.create()).addService(keys).build();
+    Server server =
+        Grpc.newServerBuilderForPort(0, InsecureServerCredentials.create())
+            .addService(keys)
+            .build();
     return new Service(server.start());
   }
 
   AuthClient client() {
     String address = "127.0.0.1:" + server.getPort();
-    return AuthClient.builder(address).key("own").plaintext().deadline(Duration.ofSeconds(30)).build();
+    return AuthClient.builder(address)
+        .key("own")
+        .plaintext()
+        .deadline(Duration.ofSeconds(30))
+        .build();
   }
 
   @Override

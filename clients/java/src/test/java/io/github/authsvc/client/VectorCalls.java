@@ -31,9 +31,11 @@ final class VectorCalls {
         case "verify_key" -> shown(client.verifyKey(credential, options(call)));
         case "verify_session" -> shown(client.verifySession(credential, options(call)));
         case "verify_token" ->
-            shown(client.verifyToken(credential, call.get("audience").getAsString(), options(call)));
+            shown(
+                client.verifyToken(credential, call.get("audience").getAsString(), options(call)));
         case "rpc" -> rpc(client, call);
-        case "guard" -> overHttp ? VectorServers.servlet(client, call) : VectorServers.grpc(client, call);
+        case "guard" ->
+            overHttp ? VectorServers.servlet(client, call) : VectorServers.grpc(client, call);
         default -> throw new IllegalStateException("no such method: " + method);
       };
     } catch (RuntimeException error) {
@@ -47,10 +49,12 @@ final class VectorCalls {
       failure.addProperty("error", told instanceof RefusedException ? "Refused" : "Unavailable");
       failure.addProperty("code", told.code().name());
       failure.addProperty("reason", told.reason());
-      Duration retryAfter = told instanceof UnavailableException u ? u.retryAfter().orElse(null) : null;
+      Duration retryAfter =
+          told instanceof UnavailableException u ? u.retryAfter().orElse(null) : null;
       failure.add("retry_after_seconds", number(retryAfter));
     } else {
-      failure.addProperty("error", error instanceof IllegalArgumentException ? "Invalid" : error.toString());
+      failure.addProperty(
+          "error", error instanceof IllegalArgumentException ? "Invalid" : error.toString());
     }
     return failure;
   }
@@ -89,7 +93,9 @@ final class VectorCalls {
     if (call.has("cost")) {
       options = options.cost(call.get("cost").getAsInt());
     }
-    return call.has("deadline_seconds") ? options.deadline(seconds(call.get("deadline_seconds"))) : options;
+    return call.has("deadline_seconds")
+        ? options.deadline(seconds(call.get("deadline_seconds")))
+        : options;
   }
 
   @SuppressWarnings("unchecked")
@@ -97,13 +103,17 @@ final class VectorCalls {
     String rpc = call.get("rpc").getAsString();
     MethodDescriptor<Message, Message> method =
         (MethodDescriptor<Message, Message>)
-            Stream.of(KeyServiceGrpc.getServiceDescriptor(), SessionServiceGrpc.getServiceDescriptor())
+            Stream.of(
+                    KeyServiceGrpc.getServiceDescriptor(),
+                    SessionServiceGrpc.getServiceDescriptor())
                 .flatMap(service -> service.getMethods().stream())
                 .filter(each -> each.getFullMethodName().equals(rpc))
                 .findFirst()
                 .orElseThrow();
     Message.Builder request =
-        ((PrototypeMarshaller<Message>) method.getRequestMarshaller()).getMessagePrototype().newBuilderForType();
+        ((PrototypeMarshaller<Message>) method.getRequestMarshaller())
+            .getMessagePrototype()
+            .newBuilderForType();
     JsonFormat.parser().merge(call.get("request").toString(), request);
     Message answer = client.call(method, request.build());
     JsonObject found = new JsonObject();

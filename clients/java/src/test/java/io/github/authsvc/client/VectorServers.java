@@ -42,7 +42,9 @@ import org.eclipse.jetty.ee10.servlet.ServletContextHandler;
 import org.eclipse.jetty.ee10.servlet.ServletHolder;
 import org.eclipse.jetty.server.ServerConnector;
 
-/** Servers with a guard and a handler, and calls of them: what came back, and what the handler saw. */
+/**
+ * Servers with a guard and a handler, and calls of them: what came back, and what the handler saw.
+ */
 final class VectorServers {
   // The handler is one of this service, because its code is there.
   private static final String METHOD = "authsvc.v1.KeyService/GetKey";
@@ -73,12 +75,14 @@ final class VectorServers {
             .build()
             .start();
     ManagedChannel channel =
-        Grpc.newChannelBuilder("localhost:" + server.getPort(), InsecureChannelCredentials.create()).build();
+        Grpc.newChannelBuilder("localhost:" + server.getPort(), InsecureChannelCredentials.create())
+            .build();
     Metadata headers = new Metadata();
     for (JsonElement each : call.getAsJsonArray("headers")) {
       JsonArray pair = each.getAsJsonArray();
       String name = pair.get(0).getAsString();
-      headers.put(Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER), pair.get(1).getAsString());
+      headers.put(
+          Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER), pair.get(1).getAsString());
     }
     try {
       KeyServiceGrpc.newBlockingStub(channel)
@@ -105,7 +109,9 @@ final class VectorServers {
         told.addProperty("required_scope", info.getMetadataOrDefault("required_scope", ""));
       } else if (detail.is(RetryInfo.class)) {
         var delay = detail.unpack(RetryInfo.class).getRetryDelay();
-        told.add("retry_seconds", VectorCalls.number(Duration.ofSeconds(delay.getSeconds(), delay.getNanos())));
+        told.add(
+            "retry_seconds",
+            VectorCalls.number(Duration.ofSeconds(delay.getSeconds(), delay.getNanos())));
       }
     }
     return told;
@@ -122,7 +128,8 @@ final class VectorServers {
         };
     ServletContextHandler context = new ServletContextHandler();
     context.addServlet(new ServletHolder(servlet), "/*");
-    ServletGuard guard = ServletGuard.builder(client).scopes(required(call)).accept(accepted(call)).build();
+    ServletGuard guard =
+        ServletGuard.builder(client).scopes(required(call)).accept(accepted(call)).build();
     context.addFilter(new FilterHolder(guard), "/guarded/*", EnumSet.of(DispatcherType.REQUEST));
     org.eclipse.jetty.server.Server server = new org.eclipse.jetty.server.Server();
     ServerConnector connector = new ServerConnector(server);
@@ -134,7 +141,8 @@ final class VectorServers {
       // A public path is one that the filter is not mapped to.
       String path = is(call, "public", false) ? "/public/x" : "/guarded/x";
       URI uri = URI.create("http://127.0.0.1:" + connector.getLocalPort() + path);
-      HttpRequest.Builder request = HttpRequest.newBuilder(uri).version(HttpClient.Version.HTTP_1_1);
+      HttpRequest.Builder request =
+          HttpRequest.newBuilder(uri).version(HttpClient.Version.HTTP_1_1);
       for (JsonElement each : call.getAsJsonArray("headers")) {
         JsonArray pair = each.getAsJsonArray();
         request.header(pair.get(0).getAsString(), pair.get(1).getAsString());

@@ -19,7 +19,8 @@ import java.util.List;
 
 /** Runs the cases of clients/vectors.json with this client; clients/README.md has the protocol. */
 public final class Vectors {
-  private static final HttpClient CONTROL = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+  private static final HttpClient CONTROL =
+      HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
 
   private final Path keyFile = Files.createTempDirectory("vectors").resolve("key");
   private final String name;
@@ -33,10 +34,12 @@ public final class Vectors {
   public static void main(String[] arguments) throws IOException {
     String text = Files.readString(Path.of(System.getenv("AUTHSVC_VECTORS")));
     boolean failed = false;
-    for (JsonElement each : JsonParser.parseString(text).getAsJsonObject().getAsJsonArray("cases")) {
+    for (JsonElement each :
+        JsonParser.parseString(text).getAsJsonObject().getAsJsonArray("cases")) {
       JsonObject given = each.getAsJsonObject();
       String name = given.get("name").getAsString();
-      if (given.getAsJsonObject("given").has("service") && System.getenv("AUTHSVC_SERVICE") == null) {
+      if (given.getAsJsonObject("given").has("service")
+          && System.getenv("AUTHSVC_SERVICE") == null) {
         System.out.println("ok " + name + " # SKIP no real service");
         continue;
       }
@@ -91,7 +94,10 @@ public final class Vectors {
       wanted.addProperty("admitted", false);
       expect = wanted;
     }
-    JsonObject found = made.error != null ? VectorCalls.failure(made.error) : VectorCalls.result(made.client, call, overHttp);
+    JsonObject found =
+        made.error != null
+            ? VectorCalls.failure(made.error)
+            : VectorCalls.result(made.client, call, overHttp);
     List<String> problems = new ArrayList<>(differences(found, expect, ""));
     if (step.has("sent")) {
       control("check", n)
@@ -157,9 +163,13 @@ public final class Vectors {
   }
 
   private JsonObject control(String action, int step) throws IOException, InterruptedException {
-    String query = "?case=" + URLEncoder.encode(name, StandardCharsets.UTF_8) + (step < 0 ? "" : "&step=" + step);
+    String query =
+        "?case="
+            + URLEncoder.encode(name, StandardCharsets.UTF_8)
+            + (step < 0 ? "" : "&step=" + step);
     URI uri = URI.create(System.getenv("AUTHSVC_CONTROL") + "/" + action + query);
-    HttpRequest request = HttpRequest.newBuilder(uri).POST(HttpRequest.BodyPublishers.noBody()).build();
+    HttpRequest request =
+        HttpRequest.newBuilder(uri).POST(HttpRequest.BodyPublishers.noBody()).build();
     HttpResponse<String> answer = CONTROL.send(request, HttpResponse.BodyHandlers.ofString());
     if (answer.statusCode() != 200) {
       throw new IOException(action + ": " + answer.body());
@@ -181,9 +191,18 @@ public final class Vectors {
                 }
               } else if (each.getKey().equals("response") && value != null) {
                 problems.addAll(
-                    differences(value.getAsJsonObject(), each.getValue().getAsJsonObject(), "response."));
+                    differences(
+                        value.getAsJsonObject(), each.getValue().getAsJsonObject(), "response."));
               } else if (!each.getValue().equals(value)) {
-                problems.add(path + each.getKey() + " is " + value + ", not " + each.getValue() + " " + found);
+                problems.add(
+                    path
+                        + each.getKey()
+                        + " is "
+                        + value
+                        + ", not "
+                        + each.getValue()
+                        + " "
+                        + found);
               }
             });
     return problems;
