@@ -7,9 +7,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-MARKDOWN := $(wildcard *.md) docs deploy examples
+MARKDOWN := $(wildcard *.md) docs deploy examples $(wildcard clients/*.md clients/*/*.md)
 
-.PHONY: help run test test-quick check bench proto format lock clean
+.PHONY: help run test test-quick check bench proto clients format lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,11 @@ bench: $(VENV)/dev.stamp ## Run the benchmarks of the README (requires h2load, D
 OUT := src
 proto: $(VENV)/dev.stamp ## Generate code from protos/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py $(OUT)
+
+clients: $(VENV)/dev.stamp ## Generate the code of the clients in other languages from protos/ (requires Go, npm)
+	$(BIN)/python clients/generate.py go
+	$(BIN)/python clients/generate.py typescript
+	$(BIN)/python clients/generate.py java
 
 format: $(VENV)/dev.stamp ## Format the code, the documents and the protos
 	$(BIN)/ruff format .

@@ -1,5 +1,6 @@
 """Generate src/authsvc/v1 and src/authsvc/gateway/v1 from the protos: `make proto`.
 
+With `--descriptors FILE`, write only what the clients in other languages are generated from: `make clients`.
 Generated code does not import the rules for fields: docs/adr/0007-vendored-validate.md says why.
 """
 
@@ -20,17 +21,30 @@ RULES = ("authsvc/v1/rules.proto", "buf/validate/validate.proto")
 def main(out: Path) -> None:
     """Write the generated code below a directory."""
     with TemporaryDirectory() as temporary:
-        written, thin = Path(temporary, "written.binpb"), Path(temporary, "thin.binpb")
-        names = _names("authsvc/v1")
-        _run(*PATH, "--include_imports", "--include_source_info", f"--descriptor_set_out={written}", *names)
-        described = FileDescriptorSet.FromString(written.read_bytes())
+        thin = Path(temporary, "thin.binpb")
+        described = _described(Path(temporary))
         thin.write_bytes(_without_rules(described).SerializeToString())
-        names = [name for name in names if name not in RULES]
+        names = [name for name in _names("authsvc/v1") if name not in RULES]
         _run(f"--descriptor_set_in={thin}", *_outputs(out, "python", "mypy"), *names)
         services = [name for name in names if name.endswith("_service.proto")]
         _run(f"--descriptor_set_in={thin}", *_outputs(out, "grpc_python", "mypy_grpc"), *services)
     _run(*PATH, *_outputs(out, "python", "mypy"), *_names("authsvc/gateway/v1"))
     (out / "authsvc/v1/descriptors.binpb").write_bytes(_commented(described).SerializeToString())
+
+
+def describe(out: Path) -> None:
+    """Write the descriptors of authsvc.v1 without the rules, and of the files that these import."""
+    with TemporaryDirectory() as temporary:
+        thin = _without_rules(_described(Path(temporary)))
+    kept = FileDescriptorSet(file=[file for file in thin.file if file.name not in RULES])
+    out.write_bytes(kept.SerializeToString())
+
+
+def _described(temporary: Path) -> FileDescriptorSet:
+    written = temporary / "written.binpb"
+    names = _names("authsvc/v1")
+    _run(*PATH, "--include_imports", "--include_source_info", f"--descriptor_set_out={written}", *names)
+    return FileDescriptorSet.FromString(written.read_bytes())
 
 
 def _names(directory: str) -> list[str]:
@@ -80,4 +94,7 @@ def _commented(described: FileDescriptorSet) -> FileDescriptorSet:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[1] == "--descriptors":
+        describe(Path(sys.argv[2]))
+    else:
+        main(Path(sys.argv[1]))

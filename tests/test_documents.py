@@ -11,7 +11,15 @@ from authsvc.config.settings import Settings
 from authsvc.process.admin.pages import about
 from tests.conftest import Clock, serving
 
-_DOCUMENTS = ("README.md", "docs/**/*.md", "deploy/**/*", "examples/**/*", "src/authsvc/cli/*.py")
+_DOCUMENTS = (
+    "README.md",
+    "docs/**/*.md",
+    "deploy/**/*",
+    "examples/**/*",
+    "clients/*.md",
+    "clients/*/*.md",
+    "src/authsvc/cli/*.py",
+)
 # A command that prints a key string, or text that contains one, which goes into a file.
 _INTO_A_FILE = re.compile(
     r"(?:authsvc\S* (?:keys (?:create|rotate)|webhooks (?:create|rotate-secret)|bootstrap)|\.key\))"
@@ -64,6 +72,8 @@ def _markdown(checkout: Path) -> list[Path]:
     return sorted(
         [
             *checkout.glob("*.md"),
+            *checkout.glob("clients/*.md"),
+            *checkout.glob("clients/*/*.md"),
             *(file for top in ("docs", "deploy", "examples") for file in (checkout / top).rglob("*.md")),
         ]
     )

@@ -12,7 +12,7 @@ from authsvc.client import client_info, verdict
 from authsvc.client.backoff import wait
 from authsvc.client.channels import Channels, Connection, Tls, is_local
 from authsvc.client.derived import Answer, Ask, DerivedTokens
-from authsvc.client.errors import Unavailable, closed, error_of
+from authsvc.client.errors import Unavailable, closed, error_of, readable
 from authsvc.client.hold_state import HoldState
 from authsvc.client.holding import Holding
 from authsvc.client.memory import Memory
@@ -267,7 +267,8 @@ class AuthClient(DerivedTokens):
             try:
                 # gRPC also enforces the deadline, unless it hangs.
                 async with asyncio.timeout_at(ends):
-                    return await ask(connection, self._own_key.metadata() + trace_metadata(), left)
+                    metadata = self._own_key.metadata() + trace_metadata()
+                    return readable(await ask(connection, metadata, left))
             except (grpc.aio.AioRpcError, TimeoutError) as failed:
                 error = error_of(failed)
                 if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and left > _HANGING_AFTER_SECONDS:

@@ -7,9 +7,13 @@
 Messages contain no key strings. They repeat the messages of authsvc and gRPC, never the request.
 """
 
+from typing import TypeVar
+
 import grpc
 
 from authsvc.client import rich_status
+
+_Answer = TypeVar("_Answer")
 
 # Codes for which a retry does not help.
 _REFUSALS = {
@@ -61,3 +65,11 @@ def error_of(call: grpc.aio.AioRpcError | TimeoutError) -> Unavailable | Refused
 def closed() -> Unavailable:
     """Return the error for a call that was waiting when the client was closed."""
     return Unavailable("the client was closed", code=grpc.StatusCode.CANCELLED, reason="CLIENT_CLOSED")
+
+
+def readable(answer: _Answer | None) -> _Answer:
+    """Return an answer. Raise Unavailable for None, which gRPC returns for one that it cannot decode."""
+    if answer is None:
+        code = grpc.StatusCode.INTERNAL
+        raise Unavailable(f"authsvc cannot verify it: its answer cannot be read ({code.name})", code=code)
+    return answer
