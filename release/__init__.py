@@ -1,1 +1,1 @@
-"""What a release consists of, built from a checkout: the packages and the SBOM. `python -m release dist` makes it."""
+"""What a release consists of: the packages and the SBOM. `python -m release dist` builds them."""

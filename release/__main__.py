@@ -1,8 +1,8 @@
 """`python -m release dist`: builds a release into a directory, and checks it.
 
-Everything is built twice, the second time from a copy of the files that git knows, and has to be the same. Both
-packages are installed in a fresh environment, with the dependencies in the versions of requirements.lock, and the
-SBOM names what is then in it. Requires an index of packages.
+Everything is built twice, the second time from a copy without the files that git ignores, and has to be the
+same. Both packages are installed in a fresh environment, with the dependencies in the versions of
+requirements.lock, and the SBOM names what is then in it. Requires an index of packages.
 """
 
 import hashlib
@@ -22,7 +22,9 @@ _CHECKOUT = Path(__file__).parents[1]
 
 def main(out: Path) -> None:
     """Make the release in `out`, which is emptied first."""
-    epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or _output("git", "log", "-1", "--format=%ct", cwd=_CHECKOUT))
+    epoch = int(
+        os.environ.get("SOURCE_DATE_EPOCH") or _output("git", "log", "-1", "--format=%ct", cwd=_CHECKOUT)
+    )
     if (_CHECKOUT / ".git").exists() and _output("git", "status", "--porcelain", cwd=_CHECKOUT):
         print("The checkout has changes that are not committed: do not publish this build.")
     shutil.rmtree(out, ignore_errors=True)
@@ -32,7 +34,7 @@ def main(out: Path) -> None:
         copy_sources(_CHECKOUT, place / "copy")
         compare(built, build(place / "copy", place / "again", epoch=epoch, umask=0o077))
         subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *map(str, built)], check=True)
-        python = _installed(place / "environment", out)
+        python = _installed(place / "environment", [path for path in built if path.suffix == ".whl"])
         for command in (["--version"], ["deploy", "show", "README.md"]):
             _output(python.with_name("authsvc"), *command, cwd=place)
         sbom = out / f"authsvc-{__version__}.cdx.json"
@@ -44,14 +46,16 @@ def main(out: Path) -> None:
         print(f"{digest}  {name}")
 
 
-def _installed(environment: Path, out: Path) -> Path:
-    """Install both packages in a fresh environment, and return its Python."""
+def _installed(environment: Path, wheels: list[Path]) -> Path:
+    """Install these wheels in a fresh environment, and return its Python.
+
+    They are given as files: an index may have others of the same names.
+    """
     python = environment / "bin" / "python"
     uv = [sys.executable, "-m", "uv", "--quiet"]
     subprocess.run([*uv, "venv", "--python", sys.executable, str(environment)], check=True)
-    install = [*uv, "pip", "install", "--python", str(python), "--find-links", str(out)]
-    constraint = ["--constraint", str(_CHECKOUT / "requirements.lock")]
-    subprocess.run([*install, *constraint, f"authsvc=={__version__}"], check=True)
+    install = [*uv, "pip", "install", "--python", str(python), "--constraint", "requirements.lock"]
+    subprocess.run([*install, *(str(wheel.resolve()) for wheel in wheels)], cwd=_CHECKOUT, check=True)
     return python
 
 

@@ -5,10 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-# The directories with a pyproject.toml. The client comes first, since the service requires it.
-_PROJECTS = ("clients/python", ".")
+#: The directories with a pyproject.toml. The client comes first, since the service requires it.
+PROJECTS = ("clients/python", ".")
 _NOT_COPIED = (".git", ".venv", ".tools", ".data", "dist", "__pycache__", ".*_cache", "*.egg-info")
 
 
@@ -20,13 +21,16 @@ class NotReproducibleError(Exception):
     """Two builds of the same sources differ; the message names the files."""
 
 
-def build(checkout: Path, out: Path, *, epoch: int, umask: int = 0o022) -> list[Path]:
-    """Build both packages of a checkout into `out`, and return the files. Their times are `epoch`, in seconds.
+def build(
+    checkout: Path, out: Path, *, epoch: int, umask: int = 0o022, projects: Sequence[str] = PROJECTS
+) -> list[Path]:
+    """Build both packages of a checkout into `out`, and return the files.
 
-    The build tools are those of this environment. Raises BuildError.
+    All times in them are `epoch`, in seconds since 1970. The build tools are those of this environment.
+    Raises BuildError.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for project in _PROJECTS:
+    for project in projects:
         done = subprocess.run(
             [sys.executable, "-m", "hatchling", "build", "-d", str(out.resolve())],
             cwd=checkout / project,
@@ -42,12 +46,12 @@ def build(checkout: Path, out: Path, *, epoch: int, umask: int = 0o022) -> list[
 
 
 def copy_sources(checkout: Path, target: Path) -> None:
-    """Copy the files that git knows, or without git all but those that tools leave behind."""
+    """Copy the files that git does not ignore, or without git all but those that tools leave behind."""
     if not (checkout / ".git").exists():
         shutil.copytree(checkout, target, symlinks=True, ignore=shutil.ignore_patterns(*_NOT_COPIED))
         return
     listed = subprocess.run(
-        ["git", "ls-files", "-z"],  # noqa: S607 - the git of whoever releases
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607 - the git of whoever releases
         cwd=checkout,
         check=True,
         capture_output=True,
@@ -71,6 +75,6 @@ def compare(built: list[Path], again: list[Path]) -> None:
     ]
     if differ:
         raise NotReproducibleError(
-            f"built twice, {', '.join(differ)} differ: is there a file that git does not know, "
+            f"built twice, {', '.join(differ)} differ: is there a file that git ignores, "
             "or does the build depend on the time, the place or the user?"
         )

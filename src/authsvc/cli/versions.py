@@ -18,6 +18,6 @@ def check_versions() -> None:
         return  # It runs from source.
     if installed != __version__:
         raise OperatorError(
-            f"authsvc {installed} is installed with authsvc-client {__version__}, and they must have the same "
-            f"version: pip install authsvc=={installed} (in a checkout: make run)"
+            f"authsvc {installed} is installed with authsvc-client {__version__}, and they must have the "
+            f"same version: pip install authsvc=={installed} (in a checkout: make run)"
         )
