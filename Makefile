@@ -7,9 +7,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-MARKDOWN := $(wildcard *.md) docs deploy examples $(wildcard clients/*.md clients/*/*.md)
+LOCK := $(BIN)/uv pip compile --quiet --no-emit-index-url --no-emit-package authsvc-client --generate-hashes --universal \
+  --python-version 3.11 --no-header
+MARKDOWN := $(wildcard *.md) docs deploy examples src/README.md $(wildcard clients/*.md clients/*/*.md)
 
-.PHONY: help run test test-quick check bench proto clients format lock clean
+.PHONY: help run test test-quick check bench proto clients format lock dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,21 +57,24 @@ format: $(VENV)/dev.stamp ## Format the code, the documents and the protos
 	$(BIN)/mdformat $(MARKDOWN)
 	cd protos && ../$(BIN)/buf format --write
 
-lock: ## Update the locked dependencies (requires uv)
-	uv pip compile --quiet --no-emit-index-url --generate-hashes --universal --python-version 3.11 --no-header \
+lock: $(VENV)/dev.stamp ## Update the locked dependencies
+	$(LOCK) \
 	  --extra embedded --group pyproject.toml:build pyproject.toml -o requirements.lock
-	uv pip compile --quiet --no-emit-index-url --generate-hashes --universal --python-version 3.11 --no-header \
+	$(LOCK) \
 	  --constraint requirements.lock --extra embedded --extra otel --group pyproject.toml:build --group pyproject.toml:dev pyproject.toml -o requirements-dev.lock
+
+dist: $(VENV)/dev.stamp ## Build the packages and the SBOM of a release into dist/, and check them
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m release dist
 
 clean: ## Remove the virtual environment and caches, but not .data
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
-$(VENV)/run.stamp: requirements.lock pyproject.toml
+$(VENV)/run.stamp: requirements.lock pyproject.toml clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("authsvc requires Python 3.11 or later; this is %s. Try: make PYTHON=python3.12 ..." % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the dependencies of authsvc ..."
 	@$(PIP) install --require-hashes -r requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(PIP) install --no-deps --no-build-isolation -e . -e clients/python
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp

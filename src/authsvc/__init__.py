@@ -7,3 +7,6 @@ answered from memory by `verify`, and `revocation` makes a change true on every 
 Imports run one way: cli → process → app → rpc, gateway → entrance → keys, sessions → audit → revocation →
 verify → store → model.
 """
+
+#: The version of both distributions, `authsvc` and `authsvc-client`. Their pyproject.toml files read it here.
+__version__ = "0.1.0"

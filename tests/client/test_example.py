@@ -14,13 +14,15 @@ from tests.e2e.process import Ended, Server, environment, run, running, until
 
 
 @contextmanager
-def serving(checkout: Path, directory: Path, authsvc: str, key_file: Path) -> Iterator[str]:
+def serving(
+    checkout: Path, directory: Path, authsvc: str, key_file: Path, python: str | Path = sys.executable
+) -> Iterator[str]:
     """Run the orders service and yield its address."""
     output = directory / "orders"
     with output.open("wb") as stream:
         process = subprocess.Popen(
             [
-                *(sys.executable, checkout / "examples/orders/service.py"),
+                *(python, checkout / "examples/orders/service.py"),
                 *("--authsvc", authsvc, "--key-file", key_file, "--listen", "127.0.0.1:0"),
             ],
             stdin=subprocess.DEVNULL,

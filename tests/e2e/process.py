@@ -204,10 +204,15 @@ def running(command: str, directory: Path, *arguments: str, **settings: object) 
 
 @contextmanager
 def running_as(
-    program: Sequence[str], command: str, directory: Path, *arguments: str, **settings: object
+    program: Sequence[str],
+    command: str,
+    directory: Path,
+    *arguments: str,
+    python: str | Path = sys.executable,
+    **settings: object,
 ) -> Iterator[Server]:
     """Run a program in the same way, with these arguments of Python, by Python itself."""
-    argv = [sys.executable, *program, command, *arguments]
+    argv = [python, *program, command, *arguments]
 
     def start(**given: Any) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, cwd=directory, **given)

@@ -3,7 +3,6 @@
 import inspect
 import os
 import sys
-from importlib.metadata import version
 
 import cyclopts
 from rich.console import Console
@@ -13,10 +12,12 @@ from rich.text import Text
 # would bypass the redaction and the rate limit of the log. gRPC reads this variable when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
+from authsvc import __version__
 from authsvc.cli import network_preview, service
 from authsvc.cli.audit import audit
 from authsvc.cli.bootstrap import bootstrap
 from authsvc.cli.credits import refund
+from authsvc.cli.deploy import deploy
 from authsvc.cli.key_holders import report_leaked, revoke_self, rotate_self
 from authsvc.cli.key_import import import_
 from authsvc.cli.key_pauses import disable, enable
@@ -31,6 +32,7 @@ from authsvc.cli.scopes import scopes
 from authsvc.cli.sessions import sessions
 from authsvc.cli.status import status
 from authsvc.cli.tag_key import tag_key
+from authsvc.cli.versions import check_versions
 from authsvc.cli.webhooks import webhooks
 from authsvc.model.errors import OperatorError
 from authsvc.model.key_string import redact
@@ -42,7 +44,7 @@ app = cyclopts.App(
     help="Issues, rotates, revokes and verifies API keys, and keeps track of sessions.",
     help_format="plaintext",
     default_parameter=cyclopts.Parameter(show_default=shown_default),
-    version=version("authsvc"),
+    version=__version__,
     help_epilogue="Settings are environment variables: see `authsvc settings`.",
 )
 app.command(service.serve)
@@ -50,6 +52,7 @@ app.command(service.dev)
 app.command(migrate, validator=check_options)
 app.command(bootstrap)
 app.command(service.settings)
+app.command(deploy)
 for command in (disable, enable, refund, revoke_self, rotate_self, report_leaked):
     keys.command(command)
 keys.command(import_, name="import")
@@ -72,6 +75,7 @@ app.command(webhooks)
 def main() -> None:
     """Run the command that the arguments name. If it fails, print a message and exit with status 1."""
     try:
+        check_versions()
         command, given, _ = app.parse_args()
         # Commands that fork (`serve` and `dev`) must not run in an event loop.
         if inspect.iscoroutinefunction(command):

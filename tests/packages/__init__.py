@@ -1,0 +1,1 @@
+"""The distributions: what is in them, and what an operator and a service get by installing them."""
