@@ -1,4 +1,4 @@
-"""The wheel: what it installs, and that a process may also have another buf/validate/validate.proto."""
+"""The wheels: what they install, and that a process may also have another buf/validate/validate.proto."""
 
 import subprocess
 import sys
@@ -45,10 +45,13 @@ def theirs(request: pytest.FixtureRequest, checkout: Path, tmp_path_factory: pyt
     return out
 
 
-def test_it_installs_one_package(checkout: Path, tmp_path: Path) -> None:
-    (wheel,) = WheelBuilder(str(checkout)).build(directory=str(tmp_path), versions=["standard"])
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
+def test_they_install_one_package(checkout: Path, tmp_path: Path) -> None:
+    """Tests of tests/packages say which file is in which of them."""
+    names = []
+    for project in checkout, checkout / "clients/python":
+        (wheel,) = WheelBuilder(str(project)).build(directory=str(tmp_path), versions=["standard"])
+        with zipfile.ZipFile(wheel) as archive:
+            names += archive.namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"authsvc"}
     assert {"authsvc/v1/key_service_pb2.py", "authsvc/v1/descriptors.binpb", "authsvc/py.typed"} < set(names)
     templates = "authsvc/notifications/mail/templates"

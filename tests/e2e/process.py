@@ -204,15 +204,19 @@ def running(command: str, directory: Path, *arguments: str, **settings: object) 
 
 @contextmanager
 def running_as(
-    program: Sequence[str],
-    command: str,
-    directory: Path,
-    *arguments: str,
-    python: str | Path = sys.executable,
-    **settings: object,
+    program: Sequence[str], command: str, directory: Path, *arguments: str, **settings: object
 ) -> Iterator[Server]:
     """Run a program in the same way, with these arguments of Python, by Python itself."""
-    argv = [python, *program, command, *arguments]
+    with running_program((sys.executable, *program), command, directory, *arguments, **settings) as server:
+        yield server
+
+
+@contextmanager
+def running_program(
+    program: Sequence[str | Path], command: str, directory: Path, *arguments: str, **settings: object
+) -> Iterator[Server]:
+    """Run a program that may be of another installation in the same way."""
+    argv = [*program, command, *arguments]
 
     def start(**given: Any) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, cwd=directory, **given)

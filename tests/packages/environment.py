@@ -41,15 +41,18 @@ class Environment:
     def require(self, *requirements: str) -> None:
         """Install packages of others, in the versions of our lock file; without an index, skip the test."""
         lock = self.checkout / "requirements.lock"
-        command = [*_UV, "pip", "install", "--python", self.python, "--constraint", lock, *requirements]
-        done = subprocess.run(command, capture_output=True, text=True)
+        options: list[str | Path] = ["--python", self.python, "--constraint", lock]
+        done = subprocess.run(
+            [*_UV, "pip", "install", *options, *requirements], capture_output=True, text=True
+        )
         if done.returncode:
             pytest.skip(f"the packages that authsvc requires cannot be installed: {done.stderr}")
 
     def pip(self, *arguments: str | Path) -> str:
         """Run pip for this environment: unlike uv, it installs and uninstalls one package after the other."""
-        command = [sys.executable, "-m", "pip", "--python", self.directory, "--disable-pip-version-check"]
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=self.directory)
+        options: list[str | Path] = ["--python", self.directory, "--disable-pip-version-check"]
+        command = [sys.executable, "-m", "pip", *options, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self.directory)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -59,8 +62,8 @@ class Environment:
         self._uv("pip", "check")
 
     def _uv(self, *arguments: str | Path) -> str:
-        command, options = [*_UV, *arguments], ["--python", self.python]
-        done = subprocess.run([*command, *options], capture_output=True, text=True)
+        command = [*_UV, *arguments, "--python", self.python]
+        done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
