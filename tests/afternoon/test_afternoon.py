@@ -85,7 +85,7 @@ async def test_the_afternoon(machine: Machine, server: Server, checkout: Path, t
         "PGUSER": "authsvc",
         "PGPASSWORD": "standby",
     }
-    machine.also |= {"PYTHONPATH": str(packages), "AUTHSVC_LEASE": "3s", "AUTHSVC_CALLER_LIMIT": "0"}
+    machine.also |= {"PYTHONPATH": str(packages), "AUTHSVC_LEASE": "8s", "AUTHSVC_CALLER_LIMIT": "0"}
     machine.also |= {"AUTHSVC_WORKERS": "1", "AUTHSVC_DATABASE_POOL_SIZE": "8"}
     await machine.run("install", RELEASE=version)
     for step in ("roles", "tls", "settings"):

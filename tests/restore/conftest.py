@@ -19,7 +19,7 @@ from tests.e2e.process import authsvc, free_port, running
 from tests.faults.replicated import Installation, Server
 from tests.restore.page import blocks
 
-LEASE = 2.0
+LEASE = 15.0
 _SUPERUSER, _PASSWORD = "authsvc", "standby"  # those of `Server`
 _PASSWORDS = {"authsvc_owner": "owner", "authsvc_server": "server", _SUPERUSER: _PASSWORD}
 
