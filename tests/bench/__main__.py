@@ -9,6 +9,7 @@ import uvloop
 from tests.bench import (
     abuse,
     access,
+    capacity,
     changes,
     cold,
     console,
@@ -41,6 +42,7 @@ _PARTS = (
     "scale",
     "revocation",
     "changes",
+    "capacity",
     "told",
     "sessions",
     "access",
@@ -117,6 +119,8 @@ async def _run(parts: list[str], *, quick: bool, attack: str, base: Path | None)
         rows += await told.measure(quick=quick)
     if "changes" in parts:
         rows += await changes.measure(quick=quick, base=base)
+    if "capacity" in parts:
+        rows += await capacity.measure(quick=quick)
     if "sessions" in parts:
         if "verify" not in parts:
             facts.append(h2load.described())

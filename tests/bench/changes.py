@@ -36,7 +36,7 @@ from tests.bench.table import AtLeast, AtMost, Row
 
 _PART = "changes"
 _HERE = Path(__file__).parents[2]
-_WORKERS = 2
+WORKERS = 2
 _BATCH = 100
 _SAMPLE_SECONDS = 0.005
 # How many transactions wait for the end of the feed: who waits for a row has, or waits for, its tuple lock.
@@ -59,6 +59,7 @@ class Side:
     metadata: tuple[tuple[str, str], ...]
     channel: grpc.aio.Channel
     contacts: Sequence[TechnicalContact] = ()  # of new keys
+    pid: int = 0  # of the supervisor
     waiters: dict[int, list[float]] = field(default_factory=dict)
 
     async def create(self, owner_id: str) -> str:
@@ -149,7 +150,7 @@ async def serving(
         admin_key = told.decode().strip()
     process = await asyncio.create_subprocess_exec(
         *("taskset", "-c", str(server_core)),
-        *(sys.executable, "-m", "authsvc.cli", "serve", "--workers", str(_WORKERS)),
+        *(sys.executable, "-m", "authsvc.cli", "serve", "--workers", str(WORKERS)),
         stderr=subprocess.PIPE,
         env=environment,
     )
@@ -166,6 +167,7 @@ async def serving(
                 SessionServiceStub(channel),
                 (("authorization", f"Bearer {admin_key}"),),
                 channel,
+                pid=process.pid,
             )
     finally:
         process.terminate()
@@ -198,7 +200,7 @@ async def revoke(side: Side, at_once: int) -> float:
     made = iter(await _keys(side, [f"owner{n % 16}" for n in range(number)]))
     watching = asyncio.create_task(_watch(side, side.waiters.setdefault(at_once, [])))
     try:
-        return await _rate(number, at_once, lambda: side.revoke(next(made)))
+        return await rate(number, at_once, lambda: side.revoke(next(made)))
     finally:
         watching.cancel()
         await asyncio.wait([watching])
@@ -211,7 +213,7 @@ async def _keys(side: Side, owner_ids: Sequence[str]) -> list[str]:
     async def make() -> None:
         made.append(await side.create(next(owners)))
 
-    await _rate(len(owner_ids), 16, make)
+    await rate(len(owner_ids), 16, make)
     return made
 
 
@@ -221,7 +223,7 @@ async def _watch(side: Side, seen: list[float]) -> None:
         await asyncio.sleep(_SAMPLE_SECONDS)
 
 
-async def _rate(number: int, at_once: int, call: Callable[[], Awaitable[object]]) -> float:
+async def rate(number: int, at_once: int, call: Callable[[], Awaitable[object]]) -> float:
     """Make this many calls, always `at_once` of them under way; return how many a second."""
     left = number
 
@@ -238,15 +240,15 @@ async def _rate(number: int, at_once: int, call: Callable[[], Awaitable[object]]
 
 async def creates(side: Side) -> float:
     owners = iter(range(1_000_000))
-    return await _rate(160, 16, lambda: side.create(f"owner{next(owners) % 16}"))
+    return await rate(160, 16, lambda: side.create(f"owner{next(owners) % 16}"))
 
 
 async def _creates_of_one(side: Side) -> float:
-    return await _rate(160, 16, lambda: side.create("acme"))
+    return await rate(160, 16, lambda: side.create("acme"))
 
 
 async def _openings(side: Side) -> float:
-    return await _rate(160, 16, lambda: side.open_session("acme"))
+    return await rate(160, 16, lambda: side.open_session("acme"))
 
 
 async def _rates(

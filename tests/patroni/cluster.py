@@ -1,7 +1,7 @@
 """Three PostgreSQL nodes under Patroni, one etcd, and haproxy in front of them.
 
-Each is a machine of its own. Patroni's settings are those of its documentation, with shorter times, so that a
-failover takes seconds. `synchronous_mode_strict` is on: without a synchronous standby nothing is committed.
+Each is a machine of its own. The settings are those of deploy/patroni, with shorter times, so that a failover
+takes seconds. `synchronous_mode_strict` is on: without a synchronous standby nothing is committed.
 """
 
 import asyncio
@@ -19,17 +19,14 @@ import asyncpg
 
 from authsvc.process.devpg.account import unprivileged
 from authsvc.store.migrate import migrate
+from tests.patroni.deployed import ETCD_PORT, MOST_LAG, PASSWORD, PORT, REST_PORT, TTL, haproxy, patroni
 from tests.patroni.lan import Lan, Machine, Unsupported, lan
 
 T = TypeVar("T")
+__all__ = ["TTL", "Cluster", "Unhealthy", "binaries", "cluster"]
 
 _PATH = f"{os.defpath}:/usr/sbin:/usr/local/bin"
-_PASSWORD = "patroni"
-# Patroni requires loop_wait + 2 * retry_timeout <= ttl. Its defaults are 10, 10 and 30.
-TTL, LOOP_WAIT, RETRY_TIMEOUT = 8, 1, 3
-_PORT, _REST_PORT, _ETCD_PORT = 5432, 8008, 2379
 _IS_PRIMARY = "SELECT WHERE NOT pg_is_in_recovery()"
-_MOST_LAG = 1 << 20
 _NODES = ("node1", "node2", "node3")
 
 
@@ -63,8 +60,8 @@ class Cluster:
 
     def url(self, database: str, *nodes: Machine, role: str = "authsvc") -> str:
         """Return the URL of a database with these hosts, in this order."""
-        hosts = ",".join(f"{node.address}:{_PORT}" for node in nodes)
-        return f"postgresql://{role}:{_PASSWORD}@{hosts}/{database}?sslmode=disable"
+        hosts = ",".join(f"{node.address}:{PORT}" for node in nodes)
+        return f"postgresql://{role}:{PASSWORD}@{hosts}/{database}?sslmode=disable"
 
     async def create_database(self, name: str) -> None:
         """Create a database of the role that serves, and migrate it."""
@@ -153,7 +150,7 @@ class Cluster:
         """Start etcd, or start it again on its data."""
         program = _which("etcd")
         assert program is not None
-        url, peer = f"http://{self.etcd.address}:{_ETCD_PORT}", f"http://{self.etcd.address}:2380"
+        url, peer = f"http://{self.etcd.address}:{ETCD_PORT}", f"http://{self.etcd.address}:2380"
         self.etcd.start(
             program,
             *("--name", "etcd", "--data-dir", self.etcd.home / "data"),
@@ -189,85 +186,20 @@ async def cluster(directory: Path, *, synchronous: bool = True) -> AsyncIterator
         try:
             await made.start_etcd()
             for node in nodes:
-                _write(
-                    node, net, "patroni.yml", json.dumps(_configuration(node, etcd, programs, synchronous))
-                )
+                settings = patroni(node, etcd, programs, synchronous=synchronous)
+                _write(node, net, "patroni.yml", json.dumps(settings))  # JSON is YAML, too.
                 made.start(node)
             leader = await made.healthy()
-            await made.fetch(leader, f"CREATE ROLE authsvc LOGIN PASSWORD '{_PASSWORD}'")
-            _write(proxy, net, "haproxy.cfg", _proxy(made))
-            haproxy = _which("haproxy")
-            assert haproxy is not None
-            proxy.start(haproxy, "-db", "-f", proxy.home / "haproxy.cfg")
+            await made.fetch(leader, f"CREATE ROLE authsvc LOGIN PASSWORD '{PASSWORD}'")
+            _write(proxy, net, "haproxy.cfg", haproxy(proxy, nodes))
+            program = _which("haproxy")
+            assert program is not None
+            proxy.start(program, "-db", "-f", proxy.home / "haproxy.cfg")
             await made.proxied()
             yield made
         finally:
             for machine in (*nodes, etcd, proxy):
                 machine.kill()
-
-
-def _configuration(node: Machine, etcd: Machine, programs: Path, synchronous: bool) -> dict[str, object]:
-    """Return Patroni's settings. JSON is YAML, too."""
-    account = {"username": "postgres", "password": _PASSWORD}
-    rest, server = f"{node.address}:{_REST_PORT}", f"{node.address}:{_PORT}"
-    return {
-        "scope": "authsvc",
-        "name": node.name,
-        "restapi": {"listen": rest, "connect_address": rest},
-        "etcd3": {"hosts": [f"{etcd.address}:{_ETCD_PORT}"]},
-        "bootstrap": {
-            "dcs": {
-                "ttl": TTL,
-                "loop_wait": LOOP_WAIT,
-                "retry_timeout": RETRY_TIMEOUT,
-                "maximum_lag_on_failover": _MOST_LAG,
-                "synchronous_mode": synchronous,
-                "synchronous_mode_strict": synchronous,
-                "postgresql": {
-                    "use_pg_rewind": True,
-                    "parameters": {"shared_buffers": "16MB", "max_connections": 100, "wal_keep_size": "64MB"},
-                },
-            },
-            "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums"],
-        },
-        "postgresql": {
-            "listen": server,
-            "connect_address": server,
-            "bin_dir": str(programs),
-            "data_dir": str(node.home / "data"),
-            "pgpass": str(node.home / "pgpass"),
-            "authentication": {"superuser": account, "replication": account, "rewind": account},
-            "pg_hba": [
-                "host all all samenet scram-sha-256",
-                "host replication all samenet scram-sha-256",
-            ],
-            "parameters": {"unix_socket_directories": str(node.home), "password_encryption": "scram-sha-256"},
-        },
-        "watchdog": {"mode": "off"},  # A machine of a test has no such device.
-    }
-
-
-def _proxy(made: Cluster) -> str:
-    """Return haproxy's settings: those of Patroni's template, with checks that fit the shorter times."""
-    servers = "".join(
-        f"    server {node.name} {node.address}:{_PORT} maxconn 100 check port {_REST_PORT}\n"
-        for node in made.nodes
-    )
-    return f"""\
-defaults
-    mode tcp
-    retries 2
-    timeout client 30m
-    timeout connect 2s
-    timeout server 30m
-    timeout check 1s
-
-listen primary
-    bind {made.proxy.address}:{_PORT}
-    option httpchk OPTIONS /primary
-    http-check expect status 200
-    default-server inter 1s fall 2 rise 1 on-marked-down shutdown-sessions
-{servers}"""
 
 
 def _write(machine: Machine, net: Lan, name: str, text: str) -> None:
@@ -286,14 +218,14 @@ def _is_healthy(told: Any, *, synchronous: bool) -> bool:
         sorted(member["role"] for member in members) == expected
         and all(member["state"] in ("running", "streaming") for member in members)
         # A lag that is not known is the word "unknown".
-        and all(isinstance(member.get("lag"), int) and member["lag"] < _MOST_LAG for member in standbys)
+        and all(isinstance(member.get("lag"), int) and member["lag"] < MOST_LAG for member in standbys)
         and len({member.get("timeline") for member in members}) == 1
     )
 
 
 async def _status(node: Machine, page: str) -> Any:
     """Return what Patroni's REST API says on a page, or None unless it answers 200."""
-    return await asyncio.to_thread(_get, f"http://{node.address}:{_REST_PORT}/{page}")
+    return await asyncio.to_thread(_get, f"http://{node.address}:{REST_PORT}/{page}")
 
 
 def _get(url: str) -> Any:

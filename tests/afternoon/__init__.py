@@ -1,0 +1,1 @@
+"""docs/afternoon.md, from a wheel to an upgrade under load, with the commands of that page."""
