@@ -1,5 +1,6 @@
 """Traces, as a collector receives them."""
 
+import importlib
 import logging
 from collections.abc import AsyncIterator
 
@@ -256,7 +257,7 @@ def test_variables_that_cannot_be_used(
 )
 def test_a_missing_package_is_named(missing: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the SDK is missing, or the exporter."""
-    found = tracing.import_module
+    found = importlib.import_module
 
     def import_module(name: str) -> object:
         if name.startswith(missing):
