@@ -210,10 +210,12 @@ async def test_a_connection_does_not_belong_to_the_call_that_opened_it(
 
 async def test_the_id_is_answered(service: Service) -> None:
     """A call without an id gets one; one that may not be logged is replaced."""
-    call = service.admin.ListKeys(owner_id="acme")
+    call: Any = service.admin.ListKeys(owner_id="acme")
     await call
     made = dict(await call.trailing_metadata())["x-request-id"]
-    bad = Client(service.channel, service.admin_key, x_request_id=service.admin_key).ListKeys(owner_id="acme")
+    bad: Any = Client(service.channel, service.admin_key, x_request_id=service.admin_key).ListKeys(
+        owner_id="acme"
+    )
     await bad
     replaced = dict(await bad.trailing_metadata())["x-request-id"]
     assert len(made) == len(replaced) == 16

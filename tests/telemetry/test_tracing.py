@@ -1,5 +1,6 @@
 """Traces, as a collector receives them."""
 
+import importlib
 import logging
 from collections.abc import AsyncIterator
 
@@ -14,7 +15,7 @@ from opentelemetry.trace import SpanContext, TraceFlags
 
 from authsvc.app import tracing
 from authsvc.client import AuthClient
-from authsvc.config.settings import ConfigError, Settings
+from authsvc.config.settings import ConfigError, load_settings
 from authsvc.telemetry.sampler import MAX_PER_SECOND, BoundedSampler
 from tests.conftest import Client, Service, serving
 from tests.e2e.process import free_port
@@ -247,8 +248,8 @@ def test_variables_that_cannot_be_used(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=named):
-        tracing.check_traces(Settings(traces="on"))
-    tracing.check_traces(Settings())
+        tracing.check_traces(load_settings(traces="on"))
+    tracing.check_traces(load_settings())
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,7 @@ def test_variables_that_cannot_be_used(
 )
 def test_a_missing_package_is_named(missing: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the SDK is missing, or the exporter."""
-    found = tracing.import_module
+    found = importlib.import_module
 
     def import_module(name: str) -> object:
         if name.startswith(missing):
@@ -265,11 +266,11 @@ def test_a_missing_package_is_named(missing: str, package: str, monkeypatch: pyt
 
     monkeypatch.setattr(tracing, "import_module", import_module)
     with pytest.raises(ConfigError, match=f"pip install '.*{package}"):
-        tracing.check_traces(Settings(traces="on"))
+        tracing.check_traces(load_settings(traces="on"))
 
 
 @pytest.mark.parametrize(("name", "value"), [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")])
 def test_the_variables_that_switch_it_off(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenTelemetry has some of its own."""
     monkeypatch.setenv(name, value)
-    assert tracing.tracing_of(Settings(traces="on"), "worker 0") is None
+    assert tracing.tracing_of(load_settings(traces="on"), "worker 0") is None
