@@ -109,7 +109,6 @@ func WithDialOptions(options ...grpc.DialOption) Option {
 // authsvc. Close the client when it is no longer needed.
 func New(target string, key OwnKey, options ...Option) (*Client, error) {
 	set := settings{
-		tls:         &tls.Config{},
 		deadline:    defaultDeadline,
 		attempts:    defaultAttempts,
 		connections: defaultConnections,
@@ -127,12 +126,14 @@ func New(target string, key OwnKey, options ...Option) (*Client, error) {
 			return nil, err
 		}
 	}
-	if set.plaintext {
-		set.tls = nil
-		if !set.anywhere && !isLocal(target) {
-			return nil, invalid("keys would be sent to %s in plain text; leave out WithPlaintext, or pass WithTLS. "+
-				"If a lower layer encrypts the traffic, pass WithPlaintextBeyondLoopback", target)
-		}
+	switch {
+	case set.plaintext && set.tls != nil:
+		return nil, invalid("plain text and WithTLS exclude each other; pass one of them")
+	case set.plaintext && !set.anywhere && !isLocal(target):
+		return nil, invalid("keys would be sent to %s in plain text; leave out WithPlaintext, or pass WithTLS. "+
+			"If a lower layer encrypts the traffic, pass WithPlaintextBeyondLoopback", target)
+	case !set.plaintext && set.tls == nil:
+		set.tls = &tls.Config{}
 	}
 	opened, err := connect(target, set.connections, set.tls, set.dial)
 	if err != nil {

@@ -64,6 +64,9 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if _, err := New(address, NoKey(), WithTLS(&tls.Config{}), WithPlaintext()); !errors.Is(err, ErrInvalid) {
+		t.Errorf("both: %v", err)
+	}
 	if peers := service.seen(); len(peers) > 0 {
 		t.Errorf("called by %v", peers)
 	}

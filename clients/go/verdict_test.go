@@ -1,0 +1,34 @@
+package authsvc
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/authsvc/authsvc/clients/go/authsvcv1"
+)
+
+// Only VALID is valid, the zero value is not, and every code of the API has a name here.
+func TestVerdicts(t *testing.T) {
+	if (Verdict{}).Valid() {
+		t.Error("the zero verdict is valid")
+	}
+	for number, name := range authsvcv1.VerdictCode_name {
+		code := authsvcv1.VerdictCode(number)
+		isValid := code == authsvcv1.VerdictCode_VERDICT_CODE_VALID
+		verdict := verdictOfKey(&authsvcv1.VerifyKeyResponse{Code: code, Valid: isValid}, nil)
+		expected := Code(strings.TrimPrefix(name, "VERDICT_CODE_"))
+		if number == 0 {
+			expected = Other
+		}
+		if verdict.Code != expected || verdict.Valid() != isValid {
+			t.Errorf("%s: %v", name, verdict)
+		}
+	}
+	if missing := (Verdict{Scopes: []string{"a"}}).Lacks("a", "b"); !slices.Equal(missing, []string{"b"}) {
+		t.Errorf("lacks %v", missing)
+	}
+	if (&Identity{Scopes: []string{FullAccess}}).Has("anything") != true {
+		t.Error("full_access includes all scopes")
+	}
+}
