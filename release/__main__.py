@@ -18,14 +18,15 @@ from release.packages import build, compare, copy_sources
 from release.sbom import make_sbom
 
 _CHECKOUT = Path(__file__).parents[1]
+_NO_COMMIT = "1580601600"  # 2020-02-02, as the build tool has it by default
 
 
 def main(out: Path) -> None:
     """Make the release in `out`, which is emptied first."""
-    epoch = int(
-        os.environ.get("SOURCE_DATE_EPOCH") or _output("git", "log", "-1", "--format=%ct", cwd=_CHECKOUT)
-    )
-    if (_CHECKOUT / ".git").exists() and _output("git", "status", "--porcelain", cwd=_CHECKOUT):
+    in_git = (_CHECKOUT / ".git").exists()
+    committed = _output("git", "log", "-1", "--format=%ct", cwd=_CHECKOUT) if in_git else _NO_COMMIT
+    epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or committed)
+    if in_git and _output("git", "status", "--porcelain", cwd=_CHECKOUT):
         print("The checkout has changes that are not committed: do not publish this build.")
     shutil.rmtree(out, ignore_errors=True)
     built = build(_CHECKOUT, out, epoch=epoch)
