@@ -18,7 +18,13 @@ ALTER TABLE authsvc.keys ADD COLUMN afternoon text NOT NULL DEFAULT '';
 
 
 def build(checkout: Path, directory: Path) -> str:
-    """Build the wheel of the checkout, and that of the next release; return the version of the first."""
+    """Build the wheel of the checkout, and that of the next release; return the version of the first.
+
+    And that of the client, where it is a distribution of its own.
+    """
+    client = checkout / "clients/python"
+    if (client / "pyproject.toml").exists():
+        WheelBuilder(str(client)).build(directory=str(directory), versions=["standard"])
     (built,) = WheelBuilder(str(checkout)).build(directory=str(directory), versions=["standard"])
     wheel = Path(built)
     version = wheel.name.split("-")[1]

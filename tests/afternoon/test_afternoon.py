@@ -76,7 +76,6 @@ async def test_the_afternoon(machine: Machine, server: Server, checkout: Path, t
     version = await asyncio.to_thread(release.build, checkout, dist)
     machine.given |= {
         "PIP_NO_INDEX": "1",
-        "PIP_NO_DEPS": "1",  # They are in PYTHONPATH.
         "PIP_NO_COMPILE": "1",
         "PIP_FIND_LINKS": str(dist),
         "PYTHONPATH": str(packages),
