@@ -160,17 +160,17 @@ def test_all_problems_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         key_file="/nowhere",
         listen="everywhere",
         scopes_file="/nowhere",
-        databse_url_file="/nowhere",
+        database_ur_file="/nowhere",
     )
     assert [line.partition(":")[0] for line in sorted(told.splitlines())] == [
         "AUTHSVC_DATABASE_URL_FILE",
-        "AUTHSVC_DATABSE_URL_FILE",
+        "AUTHSVC_DATABASE_UR_FILE",
         "AUTHSVC_KEY_FILE",
         "AUTHSVC_LISTEN",
         "AUTHSVC_SCOPES_FILE",
     ]
     assert (
-        "AUTHSVC_DATABSE_URL_FILE: not a setting of authsvc; did you mean AUTHSVC_DATABASE_URL_FILE?" in told
+        "AUTHSVC_DATABASE_UR_FILE: not a setting of authsvc; did you mean AUTHSVC_DATABASE_URL_FILE?" in told
     )
     assert "AUTHSVC_DATABASE_URL_FILE: use postgresql://user:password@host:port/database" in told
 
