@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from cyclopts import CoercionError
 
-from authsvc.cli import app
+from authsvc.cli.commands import app
 
 _OPTIONS = [
     ("bootstrap --ttl", "ttl"),

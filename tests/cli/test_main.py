@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from authsvc import cli
+from authsvc.cli import commands
 
 
 def test_who_reads_no_further(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,10 +15,10 @@ def test_who_reads_no_further(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         raise BrokenPipeError
 
     given = SimpleNamespace(args=(), kwargs={})
-    monkeypatch.setattr(cli, "app", SimpleNamespace(parse_args=lambda: (list_, given, None)))
+    monkeypatch.setattr(commands, "app", SimpleNamespace(parse_args=lambda: (list_, given, None)))
     monkeypatch.setattr(sys, "stdout", sys.stdout)  # restored at the end
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        commands.main()
     assert ended.value.code == 1
     # Nothing remains to be written at exit.
     assert sys.stdout is None

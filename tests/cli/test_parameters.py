@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from authsvc.cli import app
+from authsvc.cli.commands import app
 
 DURATIONS = "use a number with a unit, for instance 90d, 12h or 30m"
 

@@ -69,7 +69,7 @@ def an_event(text: str) -> audit_service_pb2.AuditEvent:
 
 
 def table_of(command: str, shown: object) -> Table:
-    """Return the table of a command. In `authsvc.cli`, commands hide the modules of the same names."""
+    """Return the table of a command. The command may bear the name of its module."""
     made = import_module(f"authsvc.cli.{command}")._table(shown)
     assert isinstance(made, Table)
     return made

@@ -31,7 +31,7 @@ from typing import IO, Any
 
 _CHECKOUT = Path(__file__).parent.parent.parent
 # All that `authsvc` and `tests.faults.worker` import.
-_IMPORTED = ("authsvc.cli", "authsvc.rpc.endpoint", "uvloop")
+_IMPORTED = ("authsvc.cli.commands", "authsvc.cli.probe", "authsvc.rpc.endpoint", "uvloop")
 _LONGEST_REQUEST = 1 << 17
 # Variables that would change the output of programs.
 _PRESENTATION = {"COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}

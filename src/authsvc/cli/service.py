@@ -25,6 +25,7 @@ from authsvc.cli.parameters import Duration
 from authsvc.cli.start_line import start_fields
 from authsvc.cli.table import table
 from authsvc.config.duration import format_duration
+from authsvc.config.secret_files import SUFFIX, is_secret
 from authsvc.config.settings import (
     PREFIX,
     ConfigError,
@@ -124,12 +125,15 @@ def settings() -> None:
     """List the settings, which are environment variables.
 
     Durations are written like 500ms, 30s, 5m, 12h or 30d; a number without a unit is seconds.
+    Secrets can be in files.
     """
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
         shown = "" if default in (None, "", (), {}) else _shown(default)
-        rows.append((PREFIX + name.upper(), shown, field.description or ""))
+        variable = PREFIX + name.upper()
+        or_file = f"; or, in a file, {variable}{SUFFIX}" if is_secret(field) else ""
+        rows.append((variable, shown, f"{field.description}{or_file}"))
     output.print(table(("setting", "default", "description"), rows))
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from authsvc.config.settings import ConfigError
+from authsvc.config.error import ConfigError
 
 # Certificates, keys and TOML tables are far smaller.
 _MAX_BYTES = 8 * 1024 * 1024

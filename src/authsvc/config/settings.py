@@ -5,27 +5,30 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from authsvc.config.address import Listen, OptionalListen, ServiceAddress, check_free
+from authsvc.config.address import Listen, OptionalListen, check_free
 from authsvc.config.brand import Brand
+from authsvc.config.client_settings import ClientSettings
 from authsvc.config.comma_separated import Paths
 from authsvc.config.cores import usable_cores
 from authsvc.config.credential_sources import CredentialSourceNames
 from authsvc.config.database_url import DatabaseUrl
 from authsvc.config.duration import Duration, between
+from authsvc.config.error import ConfigError as ConfigError
 from authsvc.config.leak_settings import LeakSettings
 from authsvc.config.networks import TrustedNetworks
 from authsvc.config.notification_settings import NotificationSettings
 from authsvc.config.rate_limit import RateLimit
 from authsvc.config.scopes import Catalogue, ScopeNames
+from authsvc.config.secret_files import NAMED, SUFFIX, SecretFiles, is_secret, refuse_fault
+from authsvc.config.session_settings import SessionSettings
 from authsvc.config.telemetry_settings import TelemetrySettings
 from authsvc.config.unknown_setting import remedy
 from authsvc.config.usage_settings import UsageSettings
 from authsvc.config.web_settings import WebSettings
-from authsvc.model.activity import MAX_INTERVAL_SECONDS, SHORTEST_TIMEOUT
-from authsvc.model.errors import OperatorError
 from authsvc.model.policy import KeyEdits, KeyManagers
 from authsvc.model.rate import Rate
 from authsvc.net.listen_address import ListenAddress
@@ -34,14 +37,17 @@ PREFIX = "AUTHSVC_"
 # The bounds of settings that are times.
 _MS, _SECOND, _MINUTE = timedelta(milliseconds=1), timedelta(seconds=1), timedelta(minutes=1)
 _HOUR, _DAY, _CENTURY = timedelta(hours=1), timedelta(days=1), timedelta(days=36500)
-_MAX_ACTIVITY_INTERVAL = timedelta(seconds=MAX_INTERVAL_SECONDS)
 
 
-class ConfigError(OperatorError):
-    """A setting is unknown or wrong; the message names it and says what to do."""
-
-
-class Settings(LeakSettings, NotificationSettings, TelemetrySettings, UsageSettings, WebSettings):
+class Settings(
+    ClientSettings,
+    LeakSettings,
+    NotificationSettings,
+    SessionSettings,
+    TelemetrySettings,
+    UsageSettings,
+    WebSettings,
+):
     """Each setting is `AUTHSVC_` and its name in capitals."""
 
     model_config = SettingsConfigDict(
@@ -196,24 +202,6 @@ class Settings(LeakSettings, NotificationSettings, TelemetrySettings, UsageSetti
     argon2_queue: int = Field(
         1024, ge=1, description="secrets waiting to be verified, per worker, before calls are refused"
     )
-    activity_interval: Annotated[Duration, between(_MS, _MAX_ACTIVITY_INTERVAL)] = Field(
-        timedelta(seconds=5), description="how often the last activity of sessions is written"
-    )
-    session_idle_timeout: Annotated[Duration, between(SHORTEST_TIMEOUT, _CENTURY)] = Field(
-        timedelta(days=7), description="how long a session lasts without activity, unless its client sets it"
-    )
-    session_idle_timeout_max: Annotated[Duration, between(SHORTEST_TIMEOUT, _CENTURY)] = Field(
-        timedelta(days=30), description="the longest idle timeout that a client can ask for"
-    )
-    session_lifetime: Annotated[Duration, between(SHORTEST_TIMEOUT, _CENTURY)] = Field(
-        timedelta(days=30), description="maximum lifetime of a session, unless its client sets it"
-    )
-    session_lifetime_max: Annotated[Duration, between(SHORTEST_TIMEOUT, _CENTURY)] = Field(
-        timedelta(days=365), description="the longest lifetime that a client can ask for"
-    )
-    session_retention: Annotated[Duration, between(_HOUR, _CENTURY)] = Field(
-        timedelta(days=30), description="how long ended sessions are kept for display"
-    )
     audit_retention: Annotated[
         Duration, between(timedelta(days=90), _CENTURY, or_zero="to keep them forever")
     ] = Field(timedelta(days=400), description="how long audit events are kept, in whole months; 0: forever")
@@ -251,27 +239,25 @@ class Settings(LeakSettings, NotificationSettings, TelemetrySettings, UsageSetti
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="auto: text on a terminal, otherwise JSON"
     )
-    # For the command line as a client.
-    address: ServiceAddress = Field(
-        "",
-        description="the service that `authsvc keys` and similar commands call; default: the one of `listen`",
-    )
-    key: SecretStr | None = Field(None, description="key string that these commands authenticate with")
-    call_tls_ca: Path | None = Field(
-        None, description="PEM file of the authority that these commands trust; it enables TLS"
-    )
-    call_tls_cert: Path | None = Field(None, description="PEM file of the certificate of these commands")
-    call_tls_key: Path | None = Field(None, description="PEM file of the private key of that certificate")
-
+    _refuse_fault = field_validator("*", mode="before")(refuse_fault)
     _check_free = field_validator("listen", "admin_listen", "http_listen")(check_free)
 
-    @field_validator("session_idle_timeout_max", "session_lifetime_max")
     @classmethod
-    def _check_most(cls, value: timedelta, info: ValidationInfo) -> timedelta:
-        default = str(info.field_name).removesuffix("_max")
-        if default in info.data and info.data[default] > value:
-            raise ValueError(f"is less than the default, {PREFIX}{default.upper()}; raise it, or lower that")
-        return value
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where values come from, the first one that has one counts."""
+        return init_settings, SecretFiles(settings_cls), env_settings
+
+
+def secret_names() -> list[str]:
+    """Return the names of the settings that are secrets."""
+    return [name for name, field in Settings.model_fields.items() if is_secret(field)]
 
 
 def load_settings(**given: Any) -> Settings:
@@ -280,6 +266,7 @@ def load_settings(**given: Any) -> Settings:
     Raises ConfigError that names each unknown or wrong setting; no value is shown, since some are secret.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known |= {f"{PREFIX}{name.upper()}{SUFFIX}" for name in secret_names()}
     problems = [
         f"{name}: not a setting of authsvc; {remedy(name, known, PREFIX)}"
         for name in sorted(os.environ)
@@ -289,7 +276,7 @@ def load_settings(**given: Any) -> Settings:
         settings = Settings(**given)
     except ValidationError as error:
         problems += [
-            f"{PREFIX}{str(detail['loc'][0]).upper()}: {detail['msg'].removeprefix('Value error, ')}"
+            _told(detail)
             for detail in error.errors(include_input=False, include_url=False)
             # A default that depends on a wrong setting: nothing is wrong with this one.
             if detail["type"] != "default_factory_not_called"
@@ -297,3 +284,12 @@ def load_settings(**given: Any) -> Settings:
     if problems:
         raise ConfigError("\n".join(problems))
     return settings
+
+
+def _told(detail: ErrorDetails) -> str:
+    """Return an error with the name of the variable that has to be corrected."""
+    if detail["type"] == NAMED:
+        return detail["msg"]
+    name = PREFIX + str(detail["loc"][0]).upper()
+    is_in_file = name + SUFFIX in map(str.upper, os.environ) and not os.environ.get(name)
+    return f"{name}{SUFFIX if is_in_file else ''}: {detail['msg'].removeprefix('Value error, ')}"

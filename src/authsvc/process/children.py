@@ -2,7 +2,8 @@
 
 Mechanism: whoever forks a child reads its reports and its end after each `wait`. A signal, a report or the
 next deadline ends the wait. No child keeps what is private to this process: the pipe of another child would
-hide that child's end, and a held port would outlive us.
+hide that child's end, and a held port would outlive us. As the first process of a container, this process
+adopts the orphans of others; it reaps those that have ended.
 
 Bound: a child that is not ready, or has not ended, by its deadline is killed with SIGKILL.
 
@@ -11,10 +12,12 @@ Failure: when this process is gone, the lifeline ends, and so do the children.
 
 import gc
 import logging
+import os
 import selectors
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +26,9 @@ from authsvc.process.child import NEVER, Child, Closeable, Context, Pipe
 from authsvc.process.signals import Signals
 
 _log = logging.getLogger(__name__)
+
+# The process id that adopts orphans.
+_FIRST = 1
 
 
 class Children:
@@ -93,6 +99,8 @@ class Children:
         self.signals.clear()
         for child in self._living:
             child.standard_error.log()
+        if os.getpid() == _FIRST:
+            self._reap_orphans()
 
     def kill_late(self) -> None:
         """Kill each child that has missed its deadline."""
@@ -109,3 +117,11 @@ class Children:
         child.standard_error.log()
         child.close()
         self._living.remove(child)
+
+    def _reap_orphans(self) -> None:
+        """Reap what others have forked, up to the first process of ours, whose end is looked at elsewhere."""
+        with suppress(ChildProcessError):
+            while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if any(child.pid == ended.si_pid for child in self._living):
+                    return
+                os.waitpid(ended.si_pid, 0)
