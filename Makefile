@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MARKDOWN := $(wildcard *.md) docs deploy examples
 
-.PHONY: help run test test-quick check bench proto format lock clean
+.PHONY: help run test test-quick check bench proto manifests format lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench: $(VENV)/dev.stamp ## Run the benchmarks of the README (requires h2load, D
 OUT := src
 proto: $(VENV)/dev.stamp ## Generate code from protos/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py $(OUT)
+
+manifests: $(VENV)/dev.stamp ## Generate what is made of the Helm chart: manifests, and the table of its values
+	@PATH="$(CURDIR)/.tools/kubernetes:$$PATH" $(BIN)/python deploy/kubernetes/generate.py
 
 format: $(VENV)/dev.stamp ## Format the code, the documents and the protos
 	$(BIN)/ruff format .

@@ -182,22 +182,19 @@ class KubernetesSecret:
     async def _attempt(self, method: str, path: str, body: object) -> _Answer:
         host = f"[{self._host}]" if ":" in self._host else self._host
         content = None if body is None else json.dumps(body).encode()
-        length = (
-            {}
-            if content is None
-            else {"content-length": str(len(content)), "content-type": "application/json"}
-        )
+        headers = {
+            "host": f"{host}:{self._port}",
+            "connection": "close",
+            "user-agent": USER_AGENT,
+            "accept": "application/json",
+            "authorization": f"Bearer {self._token}",
+        }
+        if content is not None:
+            headers |= {"content-length": str(len(content)), "content-type": "application/json"}
         request = httpcore.Request(
             method,
             httpcore.URL(scheme="https", host=self._host, port=int(self._port), target=path),
-            headers={
-                "host": f"{host}:{self._port}",
-                "connection": "close",
-                "user-agent": USER_AGENT,
-                "accept": "application/json",
-                "authorization": f"Bearer {self._token}",
-                **length,
-            },
+            headers=list(headers.items()),
             content=content,
         )
         async with asyncio.timeout(_CALL_SECONDS), exchange(request, [self._host], self._tls) as response:
