@@ -1,7 +1,7 @@
 """Collect JSON schemas for kubeconform: of Kubernetes from a wheel, of operators from their CRDs.
 
 `schemas.py WHEEL CRDS OUT` writes OUT/v1.29.0 and OUT/v1.37.0, the oldest and the newest version that the
-chart is checked against, OUT/crds with the CRDs, and OUT/operators with their schemas.
+chart is checked against, and OUT/operators.
 """
 
 import json
@@ -25,15 +25,20 @@ def main(wheel: Path, crds: Path, out: Path) -> None:
             prefix = f"kubernetes_validate/kubernetes-json-schema/v{version}-local-strict/"
             for name in archive.namelist():
                 if name.startswith(prefix) and name.endswith(".json"):
-                    (directory / name.removeprefix(prefix)).write_bytes(archive.read(name))
-    for directory in (out / "crds", out / "operators"):
-        directory.mkdir()
+                    (directory / name.removeprefix(prefix)).write_bytes(_local(archive.read(name)))
+    (out / "operators").mkdir()
     for file in crds.glob("*.yaml"):
         text = file.read_text("utf-8")
-        (out / "crds" / file.name).write_text(text, "utf-8")
         for each in yaml.safe_load_all(text):
             if each and each["kind"] == "CustomResourceDefinition":
                 _write(each["spec"], out / "operators")
+
+
+def _local(schema: bytes) -> bytes:
+    """Return a schema that finds the definitions beside itself, and not at the address that it names."""
+    found = json.loads(schema.replace(b'"/api/_definitions.json#', b'"_definitions.json#'))
+    found.pop("$id", None)
+    return json.dumps(found).encode()
 
 
 def _write(spec: dict[str, Any], out: Path) -> None:

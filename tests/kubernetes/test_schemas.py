@@ -9,6 +9,7 @@ from tests.kubernetes.schemas import VERSIONS
 from tests.kubernetes.tools import CHECKOUT, schemas, tool
 
 _DEPLOY = CHECKOUT / "deploy/kubernetes"
+_FILES = ("base/namespace.yaml", "base/authsvc.yaml", "examples/cert-manager.yaml")
 
 
 def conforms(text: str, version: str, *options: str) -> None:
@@ -28,27 +29,27 @@ def conforms(text: str, version: str, *options: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("values", VALUES)
-def test_what_the_chart_renders(values: str, version: str) -> None:
-    conforms(rendered(values, given=OPERATORS), version)
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize(
-    "file", ["base/namespace.yaml", "base/authsvc.yaml", "examples/cert-manager.yaml"], ids=str
-)
-def test_the_manifests(file: str, version: str) -> None:
-    conforms((_DEPLOY / file).read_text("utf-8"), version)
+def test_each_object_conforms(version: str) -> None:
+    """What the chart renders for each values file, the manifests, and the example for cert-manager."""
+    files = [(_DEPLOY / file).read_text("utf-8") for file in _FILES]
+    conforms("\n---\n".join([*(rendered(values, given=OPERATORS) for values in VALUES), *files]), version)
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
-    [("replicas: 2", "replica: 2"), ("port: admin", "portt: admin"), ("kind: Job", "kind: Jobs")],
+    ("kind", "before", "after"),
+    [
+        ("Deployment", "replicas: 2", "replica: 2"),
+        ("ServiceMonitor", "port: admin", "portt: admin"),
+        ("Job", "kind: Job", "kind: Jobs"),
+    ],
 )
-def test_what_is_wrong_is_found(before: str, after: str) -> None:
+def test_what_is_wrong_is_found(kind: str, before: str, after: str) -> None:
     """An unknown field, also of an operator's resource, and an unknown kind."""
-    text = rendered("minimal", given=("metrics.serviceMonitor.enabled=true",))
+    [text, *_] = [
+        each for each in rendered("minimal", given=OPERATORS).split("\n---\n") if f"\nkind: {kind}\n" in each
+    ]
     conforms(text, VERSIONS[-1])
     assert before in text
     with pytest.raises(AssertionError):
