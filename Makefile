@@ -11,7 +11,7 @@ LOCK := $(BIN)/uv pip compile --quiet --no-emit-index-url --no-emit-package auth
   --python-version 3.11 --no-header
 MARKDOWN := $(wildcard *.md) docs deploy examples src/README.md $(wildcard clients/*.md clients/*/*.md)
 
-.PHONY: help run test test-quick check bench proto clients format lock dist clean
+.PHONY: help run test test-quick check bench proto clients manifests format lock dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ clients: $(VENV)/dev.stamp ## Generate the code of the clients in other language
 	$(BIN)/python clients/generate.py go
 	$(BIN)/python clients/generate.py typescript
 	$(BIN)/python clients/generate.py java
+
+manifests: $(VENV)/dev.stamp ## Generate what is made of the Helm chart: manifests, and the table of its values
+	@PATH="$(CURDIR)/.tools/kubernetes:$$PATH" $(BIN)/python deploy/kubernetes/generate.py
 
 format: $(VENV)/dev.stamp ## Format the code, the documents and the protos
 	$(BIN)/ruff format .
