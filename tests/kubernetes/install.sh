@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Installs what the tests of this directory run, below .tools/kubernetes: helm, kubeconform and JSON schemas.
+# Installs what the tests of this directory run, below .tools/kubernetes: helm, kubeconform and JSON schemas. With
+# KUBE_APISERVER=1 also a real API server, which is built from its source: that takes 13 minutes of a core.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tools="$PWD/.tools/kubernetes"
+version=1.34.4                               # of the API server
 mkdir -p "$tools"
 command -v go >/dev/null || { echo "no Go: the tests of the chart will say what they lack"; exit 0; }
 
@@ -33,4 +35,25 @@ if [ ! -d "$tools/schemas" ]; then
       .venv/bin/python tests/kubernetes/schemas.py "$scratch"/*.whl "$scratch/crds" "$scratch/schemas" &&
       mv "$scratch/schemas" "$tools/schemas"
   } || true
+fi
+if [ "${KUBE_APISERVER:-}" = 1 ] && [ ! -x "$tools/kube-apiserver" ]; then
+  echo "Building the API server of Kubernetes $version ..."
+  build=$(mktemp -d)
+  source=$(module "k8s.io/kubernetes@v$version")
+  {
+    # In the module of Kubernetes these are directories beside it; elsewhere they are modules of their own.
+    printf 'module apiserver\n\ngo 1.24.0\n\nrequire k8s.io/kubernetes v%s\n\nreplace (\n' "$version"
+    sed -n "s|^\t\(k8s.io/[a-z0-9-]*\) => ./staging/.*|\t\1 => \1 v0.${version#1.}|p" "$source/go.mod"
+    printf ')\n'
+  } >"$build/go.mod"
+  printf 'package main\n\nimport _ "k8s.io/kubernetes/cmd/kube-apiserver"\n' >"$build/main.go"
+  sed -i '1i //go:build tools\n' "$build/main.go"
+  stamp="-X k8s.io/component-base/version.gitVersion=v$version"
+  (
+    cd "$build" && go mod tidy 2>/dev/null &&
+      nice go build -trimpath -ldflags "-s -w $stamp -X k8s.io/component-base/version.gitMajor=1
+        -X k8s.io/component-base/version.gitMinor=$(echo "$version" | cut -d. -f2)" \
+        -o "$tools/kube-apiserver" k8s.io/kubernetes/cmd/kube-apiserver
+  ) || true
+  rm -rf "$build"
 fi

@@ -1,7 +1,7 @@
 """Collect JSON schemas for kubeconform: of Kubernetes from a wheel, of operators from their CRDs.
 
 `schemas.py WHEEL CRDS OUT` writes OUT/v1.29.0 and OUT/v1.37.0, the oldest and the newest version that the
-chart is checked against, and OUT/operators.
+chart is checked against, OUT/crds with the CRDs, and OUT/operators with their schemas.
 """
 
 import json
@@ -26,9 +26,11 @@ def main(wheel: Path, crds: Path, out: Path) -> None:
             for name in archive.namelist():
                 if name.startswith(prefix) and name.endswith(".json"):
                     (directory / name.removeprefix(prefix)).write_bytes(_local(archive.read(name)))
-    (out / "operators").mkdir()
+    for directory in (out / "crds", out / "operators"):
+        directory.mkdir()
     for file in crds.glob("*.yaml"):
         text = file.read_text("utf-8")
+        (out / "crds" / file.name).write_text(text, "utf-8")
         for each in yaml.safe_load_all(text):
             if each and each["kind"] == "CustomResourceDefinition":
                 _write(each["spec"], out / "operators")
