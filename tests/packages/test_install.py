@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ def installed(
     environment = fresh(place / "environment", checkout, python)
     environment.require(*required(wheels(built)[0], "embedded"))
     environment.install(built, "authsvc[embedded]")
+    # Here Python compiles the modules, which takes long on a busy machine, so that no wait includes it.
+    subprocess.run([environment.authsvc, "serve", "--help"], check=True, stdout=subprocess.DEVNULL)
     yield Installed(environment, place / "work")
     shutil.rmtree(place)
 
