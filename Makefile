@@ -62,7 +62,7 @@ format: $(VENV)/dev.stamp ## Format the code, the documents and the protos
 
 lock: $(VENV)/dev.stamp ## Update the locked dependencies
 	$(LOCK) \
-	  --extra embedded --group pyproject.toml:build pyproject.toml -o requirements.lock
+	  --extra embedded --extra otel --group pyproject.toml:build pyproject.toml -o requirements.lock
 	$(LOCK) \
 	  --constraint requirements.lock --extra embedded --extra otel --group pyproject.toml:build --group pyproject.toml:dev pyproject.toml -o requirements-dev.lock
 

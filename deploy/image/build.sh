@@ -19,7 +19,7 @@ if [ -z "${BASE:-}" ]; then
   esac
   BASE=$tag@$digest
 fi
-version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
+version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' src/authsvc/__init__.py)
 revision=$(git rev-parse HEAD)
 git diff --quiet HEAD || revision=$revision-dirty
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct)}"

@@ -7,7 +7,7 @@ import pytest
 from authsvc.cli.deploy import list_, show
 from authsvc.model.errors import OperatorError
 
-UNIT = "systemd/authsvc.service"
+FILE = "nginx/authsvc.conf"
 
 
 def listed(capsys: pytest.CaptureFixture[str], *name: str) -> list[str]:
@@ -23,20 +23,20 @@ def test_everything_below_deploy_is_listed(capsys: pytest.CaptureFixture[str], c
     expected = {path.relative_to(deployed).as_posix() for path in deployed.rglob("*") if path.is_file()}
     assert expected == {name for name in found if not name.startswith("protos/")}
     assert "protos/authsvc/v1/key_service.proto" in found
-    assert not [name for name in found if name.endswith((".py", ".binpb"))]
+    assert not [name for name in found if name.startswith("protos/") and name.endswith((".py", ".binpb"))]
     assert not (deployed / "protos").exists()  # It would hide the other one.
 
 
-@pytest.mark.parametrize("name", ["systemd", "systemd/", "deploy/systemd", "./deploy/systemd/", UNIT])
+@pytest.mark.parametrize("name", ["nginx", "nginx/", "deploy/nginx", "./deploy/nginx/", FILE])
 def test_names_may_be_as_documents_and_shells_write_them(
     capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    assert listed(capsys, name) == [UNIT]
+    assert listed(capsys, name) == [FILE]
 
 
 def test_a_file_is_printed_as_it_is(capfdbinary: pytest.CaptureFixture[bytes], checkout: Path) -> None:
-    show(f"deploy/{UNIT}")
-    assert capfdbinary.readouterr().out == (checkout / "deploy" / UNIT).read_bytes()
+    show(f"deploy/{FILE}")
+    assert capfdbinary.readouterr().out == (checkout / "deploy" / FILE).read_bytes()
 
 
 def test_a_folder_is_written(capsys: pytest.CaptureFixture[str], checkout: Path, tmp_path: Path) -> None:
@@ -45,8 +45,8 @@ def test_a_folder_is_written(capsys: pytest.CaptureFixture[str], checkout: Path,
     written = tmp_path / "new/api/v1/key_service.proto"
     assert str(written) in capsys.readouterr().out.splitlines()
     assert written.read_bytes() == (checkout / "protos/authsvc/v1/key_service.proto").read_bytes()
-    show(UNIT, output=tmp_path)
-    assert (tmp_path / "authsvc.service").exists()
+    show(FILE, output=tmp_path)
+    assert (tmp_path / "authsvc.conf").exists()
 
 
 @pytest.mark.parametrize("name", [".", "./", "deploy"])
@@ -75,15 +75,15 @@ def test_nothing_is_overwritten(tmp_path: Path, kind: str) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OperatorError, match=r"--output: cannot write \S+/file/authsvc\.service: "):
-        show(UNIT, output=tmp_path / "file")
+        show(FILE, output=tmp_path / "file")
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
     [
         ("systemd", "systemd is a folder: write its files with `authsvc deploy show systemd --output DIR`"),
-        ("systemd/authsvc.servic", f"did you mean {UNIT}"),
-        ("authsvc.service", f"did you mean {UNIT}"),
+        ("systemd/authsvc.servic", f"did you mean {FILE}"),
+        ("authsvc.service", f"did you mean {FILE}"),
         ("../pyproject.toml", "there is no file or folder"),
         ("protos/generate.py", "there is no file or folder"),
         ("/etc/passwd", "there is no file or folder"),

@@ -7,12 +7,12 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import Enum
-from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import SecretBytes, SecretStr
 
+from authsvc import __version__
 from authsvc.config.duration import format_duration
 from authsvc.config.settings import Settings
 from authsvc.config.smtp_url import SmtpServer
@@ -30,7 +30,7 @@ _ELSEWHERE = frozenset(
 def start_fields(settings: Settings, port: int) -> Mapping[str, object]:
     """Return the fields of the line, with the port that gRPC is served on."""
     fields: dict[str, object] = {
-        "version": version("authsvc"),
+        "version": __version__,
         "python": platform.python_version(),
         "listen": str(settings.listen.with_port(port)),
     }

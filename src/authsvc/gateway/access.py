@@ -94,8 +94,7 @@ class Access:
         self._keep_credential = keep_credential
         #: The number of answers, by the reason of the refusal; or ALLOWED, or PUBLIC.
         self.counts: dict[str, int] = {"ALLOWED": 0, "PUBLIC": 0}
-        #: How many of these answers were that nothing can be decided now.
-        self.undecided = 0
+        self.undecided = 0  #: how many of these were that nothing can be decided now
 
     @property
     def judges_cookies(self) -> bool:

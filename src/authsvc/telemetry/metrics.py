@@ -2,13 +2,13 @@
 
 import platform
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Metric, ProcessCollector, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from authsvc import __version__
 from authsvc.telemetry.durations import BOUNDS, Durations
 
 _BOUND_TEXTS = tuple(map(floatToGoString, BOUNDS))
@@ -118,7 +118,7 @@ class _Build(Collector):
             "1; the labels say which version runs, and in which Python.",
             labels=["version", "python"],
         )
-        self._family.add_metric([version("authsvc"), platform.python_version()], 1)
+        self._family.add_metric([__version__, platform.python_version()], 1)
 
     def collect(self) -> Iterable[Metric]:
         yield self._family

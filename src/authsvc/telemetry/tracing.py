@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from random import random
 
 from opentelemetry import trace
@@ -29,6 +28,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from authsvc import __version__
 from authsvc.model.key_string import redact
 from authsvc.telemetry.current_call import CurrentCall, answering, current_call
 from authsvc.telemetry.sampler import BoundedSampler
@@ -85,7 +85,7 @@ class OtelTracer:
 
     def __init__(self, provider: TracerProvider, verification_ratio: float) -> None:
         """Take the share of the verifications that are traced although their callers do not ask for it."""
-        self._tracer = provider.get_tracer("authsvc", version("authsvc"))
+        self._tracer = provider.get_tracer("authsvc", __version__)
         self._ratio = verification_ratio
 
     def admits(self, headers: Headers) -> bool:
@@ -215,7 +215,7 @@ def _parent(headers: Headers) -> Context:
 
 
 def _resource(process: str) -> Resource:
-    attributes = {"service.version": version("authsvc"), "authsvc.process": process}
+    attributes = {"service.version": __version__, "authsvc.process": process}
     if not os.environ.get("OTEL_SERVICE_NAME") and "service.name=" not in os.environ.get(
         "OTEL_RESOURCE_ATTRIBUTES", ""
     ):
