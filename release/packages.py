@@ -60,7 +60,7 @@ def copy_sources(checkout: Path, target: Path) -> None:
     for name in filter(None, listed.stdout.split("\0")):
         if os.path.lexists(checkout / name):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(checkout / name, target / name, follow_symlinks=False)
+            shutil.copy(checkout / name, target / name, follow_symlinks=False)
 
 
 def compare(built: list[Path], again: list[Path]) -> None:

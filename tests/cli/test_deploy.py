@@ -74,7 +74,7 @@ def test_nothing_is_overwritten(tmp_path: Path, kind: str) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OperatorError, match=r"--output: cannot write \S+/file/authsvc\.service: "):
+    with pytest.raises(OperatorError, match=r"--output: cannot write \S+/file/authsvc\.conf: "):
         show(FILE, output=tmp_path / "file")
 
 
@@ -82,8 +82,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     ("name", "told"),
     [
         ("systemd", "systemd is a folder: write its files with `authsvc deploy show systemd --output DIR`"),
-        ("systemd/authsvc.servic", f"did you mean {FILE}"),
-        ("authsvc.service", f"did you mean {FILE}"),
+        ("nginx/authsvc.con", f"did you mean {FILE}"),
+        ("authsvc.conf", f"did you mean {FILE}"),
         ("../pyproject.toml", "there is no file or folder"),
         ("protos/generate.py", "there is no file or folder"),
         ("/etc/passwd", "there is no file or folder"),

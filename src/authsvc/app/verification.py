@@ -124,13 +124,11 @@ def verification_of(
         page_tokens=page_tokens,
         database_clock=database_clock,
         clock=clock,
-        **_verifying(
-            settings, database, default_policy, mint, cache, lease, holder, clock, stopwatch, tracer
-        ),
+        **_judging(settings, database, default_policy, mint, cache, lease, holder, clock, stopwatch, tracer),
     )
 
 
-class _Verifying(TypedDict):
+class _Judging(TypedDict):
     verifier: Verifier
     foreign: ForeignStrings
     budgets: Budgets
@@ -144,7 +142,7 @@ class _Verifying(TypedDict):
     token_keys: ReloadedFiles[TokenKeys] | None
 
 
-def _verifying(
+def _judging(
     settings: Settings,
     database: Database,
     default_policy: OwnerPolicy,
@@ -155,7 +153,7 @@ def _verifying(
     clock: Clock,
     stopwatch: Stopwatch,
     tracer: Tracer | None,
-) -> _Verifying:
+) -> _Judging:
     """Return the verifier, and the parts that only it fills."""
     threads, queue_limit = settings.argon2_threads, settings.argon2_queue
     if tracer is None:
