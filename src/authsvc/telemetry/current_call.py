@@ -5,9 +5,9 @@ begins in a call and outlives it, or works for others as well, begins `apart`.
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import Context, ContextVar, copy_context
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from contextvars import Context, ContextVar, Token, copy_context
 from typing import Protocol
 
 import structlog
@@ -31,12 +31,19 @@ class CurrentSpan(Protocol):
 class CurrentCall:
     """The ids of a call."""
 
-    __slots__ = ("request_id", "span")
+    __slots__ = ("_request_id", "span")
 
     def __init__(self, request_id: str = "", span: CurrentSpan | None = None) -> None:
         """Take what the caller names the call, "" to make an id, and the span, if the call is traced."""
-        self.request_id = request_id or secrets.token_hex(8)
+        self._request_id = request_id
         self.span = span
+
+    @property
+    def request_id(self) -> str:
+        """The id. It is made when it is first read, since the system's random source costs a microsecond."""
+        if not self._request_id:
+            self._request_id = secrets.token_hex(8)
+        return self._request_id
 
 
 _CURRENT: ContextVar[CurrentCall | None] = ContextVar("authsvc_current_call", default=None)
@@ -47,14 +54,26 @@ def current_call() -> CurrentCall | None:
     return _CURRENT.get()
 
 
-@contextmanager
-def answering(call: CurrentCall | None) -> Iterator[None]:
+class _Answering:
+    """A block. As a generator it would cost every call that waits a microsecond more."""
+
+    __slots__ = ("_call", "_token")
+
+    _token: Token[CurrentCall | None]
+
+    def __init__(self, call: CurrentCall | None) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        self._token = _CURRENT.set(self._call)
+
+    def __exit__(self, *_: object) -> None:
+        _CURRENT.reset(self._token)
+
+
+def answering(call: CurrentCall | None) -> AbstractContextManager[None]:
     """Have log lines and outgoing requests name a call, or none, while the block runs."""
-    token = _CURRENT.set(call)
-    try:
-        yield
-    finally:
-        _CURRENT.reset(token)
+    return _Answering(call)
 
 
 def named(request_id: str) -> CurrentCall:
