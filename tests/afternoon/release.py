@@ -18,42 +18,43 @@ ALTER TABLE authsvc.keys ADD COLUMN afternoon text NOT NULL DEFAULT '';
 
 
 def build(checkout: Path, directory: Path) -> str:
-    """Build the wheel of the checkout, and that of the next release; return the version of the first.
-
-    And that of the client, where it is a distribution of its own.
-    """
-    client = checkout / "clients/python"
-    if (client / "pyproject.toml").exists():
-        WheelBuilder(str(client)).build(directory=str(directory), versions=["standard"])
-    (built,) = WheelBuilder(str(checkout)).build(directory=str(directory), versions=["standard"])
-    wheel = Path(built)
-    version = wheel.name.split("-")[1]
-    _next_of(wheel, version, directory)
-    return version
+    """Build the wheels of the checkout, and those of the next release; return the version of the first."""
+    for project in (checkout / "clients/python", checkout):
+        (built,) = WheelBuilder(str(project)).build(directory=str(directory), versions=["standard"])
+        _next_of(Path(built))
+    return Path(built).name.split("-")[1]
 
 
-def _next_of(wheel: Path, version: str, directory: Path) -> None:
-    """Write the same wheel with another version, and with one more migration."""
-    old, new = f"authsvc-{version}.dist-info", f"authsvc-{NEXT}.dist-info"
+def _next_of(wheel: Path) -> None:
+    """Write the same wheel with another version, and with one more migration, if it has any."""
+    name, version = wheel.name.split("-")[:2]
+    old, new = f"{name}-{version}.dist-info", f"{name}-{NEXT}.dist-info"
     record: list[str] = []
     with (
         zipfile.ZipFile(wheel) as source,
-        zipfile.ZipFile(directory / wheel.name.replace(version, NEXT, 1), "w") as target,
+        zipfile.ZipFile(wheel.with_name(wheel.name.replace(version, NEXT, 1)), "w") as target,
     ):
-        contents = {name.replace(old, new): source.read(name) for name in source.namelist()}
-        migrations = sorted(name for name in contents if "/store/migrations/0" in name)
-        number = int(Path(migrations[-1]).name[:4]) + 1
-        contents[f"authsvc/store/migrations/{number:04}_afternoon.sql"] = _MIGRATION.encode()
-        metadata = contents[f"{new}/METADATA"].decode()
-        changed = metadata.replace(f"\nVersion: {version}\n", f"\nVersion: {NEXT}\n")
-        assert changed != metadata
-        contents[f"{new}/METADATA"] = changed.encode()
+        contents = {each.replace(old, new): source.read(each) for each in source.namelist()}
+        if migrations := sorted(each for each in contents if "/store/migrations/0" in each):
+            number = int(Path(migrations[-1]).name[:4]) + 1
+            contents[f"authsvc/store/migrations/{number:04}_afternoon.sql"] = _MIGRATION.encode()
+        _replace(contents, f"{new}/METADATA", f"\nVersion: {version}\n", f"\nVersion: {NEXT}\n")
+        if name == "authsvc":
+            _replace(contents, f"{new}/METADATA", f"authsvc-client=={version}", f"authsvc-client=={NEXT}")
+        else:
+            _replace(contents, "authsvc/__init__.py", f'"{version}"', f'"{NEXT}"')
         del contents[f"{new}/RECORD"]
-        for name, content in contents.items():
-            target.writestr(name, content)
+        for each, content in contents.items():
+            target.writestr(each, content)
             digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-            record.append(f"{name},sha256={digest},{len(content)}")
+            record.append(f"{each},sha256={digest},{len(content)}")
         target.writestr(f"{new}/RECORD", "\n".join([*record, f"{new}/RECORD,,", ""]))
+
+
+def _replace(contents: dict[str, bytes], name: str, old: str, new: str) -> None:
+    text = contents[name].decode()
+    assert text.count(old) == 1
+    contents[name] = text.replace(old, new).encode()
 
 
 def dependencies(directory: Path) -> Path:

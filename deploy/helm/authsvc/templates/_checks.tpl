@@ -17,8 +17,8 @@
 {{- end }}
 {{- range $from := list "settings" "secretSettings" }}
 {{- range $name, $_ := index $.Values $from }}
-{{- if not (regexMatch "^AUTHSVC_[A-Z0-9_]+$" $name) }}
-{{- fail (printf "%s.%s: use the name of a setting of authsvc, such as AUTHSVC_SCOPES" $from $name) }}
+{{- if not (regexMatch "^(AUTHSVC|OTEL)_[A-Z0-9_]+$" $name) }}
+{{- fail (printf "%s.%s: use the name of a setting of authsvc, such as AUTHSVC_SCOPES, or of OpenTelemetry, OTEL_*" $from $name) }}
 {{- end }}
 {{- if has $name (include "authsvc.ownSettings" $ | fromYamlArray) }}
 {{- fail (printf "%s.%s: the chart sets it by a value of its own; values.yaml says by which" $from $name) }}
@@ -41,12 +41,14 @@
 - AUTHSVC_ADMIN_LISTEN
 - AUTHSVC_DATABASE_POOL_SIZE
 - AUTHSVC_DATABASE_URL
+- AUTHSVC_DATABASE_URL_FILE
 - AUTHSVC_DRAIN_DELAY
 - AUTHSVC_DRAIN_GRACE
 - AUTHSVC_HTTP_LISTEN
 - AUTHSVC_INSECURE
 - AUTHSVC_LISTEN
 - AUTHSVC_MIGRATION_DATABASE_URL
+- AUTHSVC_MIGRATION_DATABASE_URL_FILE
 - AUTHSVC_TLS_CERT
 - AUTHSVC_TLS_CLIENT_AUTH
 - AUTHSVC_TLS_CLIENT_CA

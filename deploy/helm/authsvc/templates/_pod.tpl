@@ -54,9 +54,16 @@ Settings of the operator: (dict "root" $), and of these only some with "only" (l
 {{- $only := .only }}
 {{- range $name, $value := $root.Values.settings }}
 {{- if or (not $only) (has $name $only) }}
+{{- $text := toString $value }}
+{{- if and (kindIs "bool" $value) (hasPrefix "AUTHSVC_" $name) }}
+{{- /* YAML reads `on` and `off` as booleans; all settings that are switches know these two words. */}}
+{{- $text = ternary "on" "off" $value }}
+{{- else if and (kindIs "float64" $value) (eq (float64 (int64 $value)) $value) }}
+{{- /* Helm reads numbers as floating-point numbers and would write a large one as 1e+06. */}}
+{{- $text = int64 $value | toString }}
+{{- end }}
 - name: {{ $name }}
-  {{- /* Helm reads numbers as floating-point numbers and would write a large one as 1e+06. */}}
-  value: {{ kindIs "float64" $value | ternary (int64 $value) $value | toString | quote }}
+  value: {{ quote $text }}
 {{- end }}
 {{- end }}
 {{- range $name, $source := $root.Values.secretSettings }}
