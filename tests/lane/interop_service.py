@@ -52,6 +52,7 @@ class _Health:
 @dataclass
 class _Entrance:
     gate: Gate = field(default_factory=Gate)
+    observer: None = None
 
 
 class TestService:

@@ -71,8 +71,8 @@ def explore(model: Explorable[S], violated: Callable[[S], bool]) -> Result[S]:
 def reaches(model: Explorable[S], wanted: Callable[[S], bool]) -> bool:
     """Return whether the model reaches such a state.
 
-    It goes on from the newest state, so it finds a violation of a mutant among a tenth of the states that
-    `explore` needs for the shortest way. If there is none, it visits as many.
+    It goes on from the newest state. In models whose runs are short it visits a tenth of the states that
+    `explore` needs for the shortest way; in others it gets lost for long.
     """
     start = model.initial()
     seen, ways = {start}, [model.successors(start)]
