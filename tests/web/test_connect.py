@@ -1,6 +1,7 @@
 """The Connect protocol, byte by byte, as people use it with curl."""
 
 import json
+import re
 import zlib
 from base64 import b64decode
 from datetime import timedelta
@@ -50,7 +51,9 @@ async def test_a_call(web: Web) -> None:
         "content-length": str(len(answer.body)),
         "cache-control": "no-store",
         "x-content-type-options": "nosniff",
+        "x-request-id": answer.headers["x-request-id"],
     }
+    assert re.fullmatch(r"[0-9a-f]{16}", answer.headers["x-request-id"])
     key = answer.json["key"]
     assert (key["ownerId"], key["displayName"], key["scopes"]) == ("acme", "Orders", ["a:b"])
     assert key["createTime"] == "2026-11-21T12:00:00Z"
