@@ -100,3 +100,15 @@ def test_an_installation_without_files(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setitem(list_.__globals__, "__file__", elsewhere)
     with pytest.raises(OperatorError, match="this installation has no files to deploy with"):
         list_()
+
+
+def test_passwords_of_compose_are_not_deployed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They are in deploy/secrets of a checkout, which no copy of the files is to have."""
+    for name in ("deploy/secrets/owner-password", "deploy/compose.yaml", "protos/buf.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    elsewhere = str(tmp_path / "src/authsvc/cli/deploy.py")
+    monkeypatch.setitem(list_.__globals__, "__file__", elsewhere)
+    show(".", output=tmp_path / "copy")
+    copied = {path.name for path in (tmp_path / "copy").rglob("*") if path.is_file()}
+    assert copied == {"compose.yaml", "buf.yaml"}

@@ -76,7 +76,12 @@ def _files() -> dict[str, Path]:
                 for path in protos.rglob("*")
                 if path.suffix in {".proto", ".yaml"}
             }
-            return {name: path for name, path in found.items() if path.is_file()}
+            # In a checkout, deploy/compose/start.sh keeps its passwords in deploy/secrets.
+            return {
+                name: path
+                for name, path in found.items()
+                if path.is_file() and not name.startswith("secrets/")
+            }
     raise OperatorError(
         "this installation has no files to deploy with, because it was built from an incomplete checkout: "
         "install authsvc from an index, or from a checkout with deploy/ and protos/"
