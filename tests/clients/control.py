@@ -138,6 +138,8 @@ class Control:
                 self.send_response(status)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(body)))
+                # The client of Java would reuse the connection, although this is HTTP/1.0.
+                self.send_header("connection", "close")
                 self.end_headers()
                 self.wfile.write(body)
 

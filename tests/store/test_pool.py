@@ -1,7 +1,10 @@
 """The connections: what is unavailable, what is too much, what is never interrupted."""
 
 import asyncio
+import gc
 import logging
+import os
+import signal
 
 import asyncpg
 import pytest
@@ -66,6 +69,29 @@ async def test_a_connection_that_is_lost_while_it_is_given_back(database_url: st
             asyncio.get_running_loop().call_soon(connection.terminate)
         async with database.connection() as another:
             assert await another.fetchval("SELECT to_regclass('done') IS NOT NULL")
+
+
+async def test_an_expired_connection_that_cannot_be_closed(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is dropped, and no error is reported: the driver closes it in a task that nobody waits for."""
+    monkeypatch.setattr("authsvc.store.connect._MAX_STATEMENT_SECONDS", 0.1)
+    async with Database.open(database_url, size=1) as database:
+        async with database.connection() as connection:
+            silent = connection.get_server_pid()
+        os.kill(silent, signal.SIGSTOP)
+        try:
+            before = asyncio.all_tasks()
+            await database.refresh()
+            async with database.connection() as connection:
+                assert connection.get_server_pid() != silent
+            [closing] = asyncio.all_tasks() - before
+            await asyncio.wait((closing,))
+            del closing
+            gc.collect()
+        finally:
+            os.kill(silent, signal.SIGCONT)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_too_many_waiting(database_url: str) -> None:

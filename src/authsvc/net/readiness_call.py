@@ -94,7 +94,11 @@ class _Call:
 
     def _receive(self) -> None:
         self._connection.settimeout(self._left())
-        if not (data := self._connection.recv(_CHUNK_BYTES)):
+        try:
+            data = self._connection.recv(_CHUNK_BYTES)
+        except ConnectionResetError:
+            data = b""  # A server that closes it with unread data resets it.
+        if not data:
             raise ConnectionError("the connection was closed before an answer")
         self._http.receive_data(data)
         for event in self._http.events():

@@ -14,10 +14,12 @@ Failure: ConnectError, which says what happened at each host.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
+from asyncpg import exceptions as pg
 from asyncpg.connect_utils import SessionAttribute
 
 from authsvc.model.errors import OperatorError
@@ -54,6 +56,14 @@ class DirectConnection(_Connection):
     def is_left(self) -> bool:
         """Whether another host, or another address, was the primary when it was looked for since."""
         return _primaries.get(self.hosts, self.node) != self.node
+
+    async def close(self, *, timeout: float | None = _MAX_STATEMENT_SECONDS) -> None:
+        """Close the connection within `timeout` seconds, whatever its state is; then drop it.
+
+        It raises nothing: asyncpg's pool closes connections in tasks that nobody waits for.
+        """
+        with suppress(OSError, TimeoutError, pg.PostgresError, pg.InterfaceError, pg.InternalClientError):
+            await super().close(timeout=timeout)
 
 
 async def connect(

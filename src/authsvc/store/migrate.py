@@ -29,7 +29,7 @@ from authsvc.store.pool import Connection, Database
 from authsvc.store.privileges import grants
 from authsvc.store.requirements import check_database
 from authsvc.store.retention import Retention
-from authsvc.store.short_transaction import ShortTransactions, closed
+from authsvc.store.short_transaction import ShortTransactions
 
 if TYPE_CHECKING:
     # The classes of asyncpg are generic for type checkers only.
@@ -155,7 +155,7 @@ async def migrate(
         return done
     finally:
         await transactions.close()
-        await closed(connection)
+        await connection.close()
 
 
 async def plan(url: str, *, pooler: bool = False) -> Plan:
@@ -176,7 +176,7 @@ async def plan(url: str, *, pooler: bool = False) -> Plan:
             + (str(error) or f"it did not answer within {_MAX_READ_SECONDS:g} s")
         ) from error
     finally:
-        await closed(connection)
+        await connection.close()
 
 
 async def _current_role(connection: "DirectConnection") -> str:

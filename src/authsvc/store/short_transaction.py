@@ -137,7 +137,7 @@ class ShortTransactions:
     async def close(self) -> None:
         """Close the second connection."""
         if self._second is not None:
-            await closed(self._second)
+            await self._second.close()
 
     async def _attempt(self, what: str, work: Callable[[], Awaitable[Done]]) -> Done:
         self._holders = ()
@@ -254,14 +254,6 @@ class ShortTransactions:
     def _named(self) -> str:
         """Who holds the lock. Not what they execute, which may contain secrets."""
         return " and ".join(map(_name, self._holders)) or "another session"
-
-
-async def closed(connection: "DirectConnection") -> None:
-    """Close a connection in bounded time, whatever its state is."""
-    try:
-        await connection.close(timeout=5)
-    except (OSError, TimeoutError, pg.PostgresError, pg.InterfaceError, pg.InternalClientError):
-        connection.terminate()
 
 
 def _name(holder: asyncpg.Record) -> str:

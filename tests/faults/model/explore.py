@@ -8,6 +8,9 @@ from typing import Generic, Protocol, Self, TypeVar
 
 S = TypeVar("S", bound=Hashable)
 
+# Most searches that succeed need fewer; a second or two.
+_MAX_DEPTH_FIRST = 30_000
+
 
 class Explorable(Protocol[S]):
     """What can be explored: its initial state, and every step from a state, with a description."""
@@ -71,13 +74,14 @@ def explore(model: Explorable[S], violated: Callable[[S], bool]) -> Result[S]:
 def reaches(model: Explorable[S], wanted: Callable[[S], bool]) -> bool:
     """Return whether the model reaches such a state.
 
-    It goes on from the newest state. In models whose runs are short it visits a tenth of the states that
-    `explore` needs for the shortest way; in others it gets lost for long.
+    It goes on from the newest state. In models whose runs are short it often visits a tenth of the states
+    that `explore` needs for the shortest way. After `_MAX_DEPTH_FIRST` states it is lost, and `explore` is
+    asked.
     """
     start = model.initial()
     seen, ways = {start}, [model.successors(start)]
     with _no_collections():
-        while ways:
+        while ways and len(seen) < _MAX_DEPTH_FIRST:
             after = next((state for _, state in ways[-1] if state not in seen), None)
             if after is None:
                 ways.pop()
@@ -86,7 +90,7 @@ def reaches(model: Explorable[S], wanted: Callable[[S], bool]) -> bool:
             else:
                 seen.add(after)
                 ways.append(model.successors(after))
-    return False
+    return bool(ways) and explore(model, wanted).trace is not None
 
 
 def _trace(model: Explorable[S], parents: dict[S, S | None], last: S) -> list[str]:
