@@ -245,7 +245,7 @@ class World:
         assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
         assert [timer for timer in self.loop._scheduled if not timer.cancelled()] == []  # type: ignore[attr-defined]
         assert self.connection.wire.streams == {}
-        assert self.connection._waiting == []
+        assert not self.connection._incomplete
         assert self.connection.wire._writing == {}
         assert (self.gate._in_flight, self.gate._slow, self.limits._in_flight) == (0, 0, {})
         assert (self.unread._unsent, self.unread._bytes, self.connections._calls) == ({}, {}, set())

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from authsvc.rpc.lane import message, wire
 from authsvc.rpc.lane.certificate import auth_context
+from authsvc.rpc.lane.incomplete import Incomplete
 from authsvc.rpc.lane.lifetime import LINGER_SECONDS, NEVER, Due, Lifetime
 from authsvc.rpc.lane.owner import Owner
 from authsvc.rpc.lane.reading import Reader, Reading
@@ -22,12 +23,8 @@ from authsvc.rpc.lane.stream import Stream
 from authsvc.rpc.lane.wire import Wire
 from authsvc.rpc.limits import AGED_GRACE_SECONDS, WINDOW_BYTES
 from authsvc.rpc.peer import end_of
-from authsvc.rpc.rpc import Rpc
 
 _log = logging.getLogger(__name__)
-
-# Seconds that the message of a call has to follow its headers, before the call becomes a task.
-_MESSAGE_SECONDS = 0.005
 
 
 class Connection(Reader):
@@ -51,7 +48,7 @@ class Connection(Reader):
         self._auth_context: Mapping[str, Iterable[bytes]] | None = None
         # The client takes less than a window of each answer, so each is counted before the next one is given.
         self._is_narrow = False
-        self._waiting: list[Stream] = []  # calls whose message has a moment to arrive
+        self._incomplete = Incomplete(self.reading)
 
     @property
     def is_open(self) -> bool:
@@ -90,6 +87,7 @@ class Connection(Reader):
         self.wire.lost()
         self._owner.lost(self)
         self._give_up()
+        self._incomplete.end()
 
     def pause_writing(self) -> None:
         """Stop until the transport has sent what it holds."""
@@ -114,6 +112,8 @@ class Connection(Reader):
     def _receive(self, data: bytes) -> None:
         self._lifetime.heard = True
         answered = self._take(self.wire.receive(data))
+        if self._incomplete.is_overdue:
+            self._incomplete.end()
         self.wire.flush()
         if answered and self._streams:
             for stream in answered:
@@ -140,7 +140,7 @@ class Connection(Reader):
                 self._closed(event.stream_id)
             else:
                 self._take_other(event)
-        if len(begun) > len(answered) or self._waiting:
+        if len(begun) > len(answered) or self._incomplete:
             self._begin_others(begun)
         return answered
 
@@ -165,29 +165,19 @@ class Connection(Reader):
         return True
 
     def _begin_others(self, begun: list[Stream]) -> None:
-        """Begin the tasks of calls that were not answered at once.
-
-        The message of one that can be answered at once has a moment to arrive, as it may in another segment.
-        """
+        """Begin the tasks of calls that were not answered at once, unless their message may still arrive."""
         for stream in begun:
             if not stream.is_new or stream.is_closed:
                 continue
             rpc = self._rpcs.get(stream.head.path, self._unknown)
             if rpc.at_once is None or stream.is_ended or stream.head.refusal:
-                self._begin(stream, rpc)
+                self._begin(stream)
             else:
-                if not self._waiting:
-                    self._loop.call_later(_MESSAGE_SECONDS, self._begin_waiting)
-                self._waiting.append(stream)
+                self._incomplete.add(stream, self._begin)
 
-    def _begin_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for stream in waiting:
-            if stream.is_new and not stream.is_closed:
-                self._begin(stream, self._rpcs[stream.head.path])
-
-    def _begin(self, stream: Stream, rpc: Rpc) -> None:
+    def _begin(self, stream: Stream) -> None:
         if stream.head.refusal is None:
+            rpc = self._rpcs.get(stream.head.path, self._unknown)
             stream.lasts = rpc.lasts
             stream.begin(rpc.handle(None, stream))
         else:

@@ -35,6 +35,11 @@ class Reading:
         self._transport: asyncio.Transport | None = None
         self._is_paused = self._is_due = False
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether parts of what has arrived are not taken yet."""
+        return bool(self._rest)
+
     def begin(self, transport: asyncio.Transport) -> None:
         """Read from a transport."""
         self._transport = transport
