@@ -20,6 +20,7 @@ from tests.bench import (
     imports,
     lists,
     memory,
+    observed,
     powers,
     revocation,
     scale,
@@ -52,10 +53,22 @@ _PARTS = (
     "warnings",
     "console",
     "powers",
+    "observed",
     "imports",
 )
 
-_LOADED = ("verify", "holders", "front", "sessions", "access", "gateway", "warnings", "console", "powers")
+_LOADED = (
+    "verify",
+    "holders",
+    "front",
+    "sessions",
+    "access",
+    "gateway",
+    "warnings",
+    "console",
+    "powers",
+    "observed",
+)
 
 
 def main() -> None:
@@ -68,7 +81,7 @@ def main() -> None:
         "--base",
         type=Path,
         metavar="DIRECTORY",
-        help="of changes and powers, another checkout of authsvc to compare with",
+        help="of changes, powers and observed, another checkout of authsvc to compare with",
     )
     arguments = parser.parse_args()
     parts = [part for part in _PARTS if part in (arguments.only or _PARTS)]
@@ -135,6 +148,8 @@ async def _run(parts: list[str], *, quick: bool, attack: str, base: Path | None)
         rows += await console.measure(quick=quick)
     if "powers" in parts:
         rows += await powers.measure(quick=quick, base=base)
+    if "observed" in parts:
+        rows += await observed.measure(quick=quick, base=base)
     table.show(rows, facts)
 
 

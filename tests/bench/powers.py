@@ -83,9 +83,9 @@ async def _both(base: Path | None, core: int) -> AsyncIterator[dict[str, Side]]:
 
 
 async def _measure(sides: dict[str, Side], rounds: int, requests: int) -> list[Row]:
-    loads = {name: await _load(sides["this"], name) for name in _SIDES}
+    loads = {name: await load_of(sides["this"], name) for name in _SIDES}
     if "base" in sides:
-        loads["before"] = await _load(sides["base"], "plain")
+        loads["before"] = await load_of(sides["base"], "plain")
     say(f"powers: {rounds} rounds of {requests} RPCs for each of {', '.join(loads)}")
     rates = await in_turns({name: partial(load.rate, requests) for name, load in loads.items()}, rounds)
 
@@ -104,7 +104,7 @@ async def _measure(sides: dict[str, Side], rounds: int, requests: int) -> list[R
     return rows
 
 
-async def _load(side: Side, name: str) -> Load:
+async def load_of(side: Side, name: str) -> Load:
     """Return the load of one side, once each worker has answered it as expected."""
     key, asked, code = _SIDES[name]
     owner_id = name.replace(" ", "-")
