@@ -24,6 +24,8 @@ keep() {
 # Characters that need no escape in a URL.
 password() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
+# Containers read the files as users of their own; nobody else can enter the directory.
+umask 022
 mkdir -p secrets
 chmod 700 secrets
 for name in postgres-password owner-password server-password grafana-password; do

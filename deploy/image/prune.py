@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -24,9 +25,10 @@ from pip._vendor.packaging.utils import canonicalize_name
 _INSTALLERS = ("pip", "setuptools", "wheel", "ensurepip", "pkg_resources", "_distutils_hack")
 
 
-def needed(root: str) -> set[str]:
-    """Return the names of a distribution and of all that it needs on this machine."""
-    waiting, seen = [(root, "")], {(root, "")}
+def needed(root: str, extras: Sequence[str]) -> set[str]:
+    """Return the names of a distribution and of all that it and its extras need on this machine."""
+    seen = {(root, extra) for extra in ("", *extras)}
+    waiting = list(seen)
     while waiting:
         name, extra = waiting.pop()
         for requirement in map(Requirement, metadata.requires(name) or ()):
@@ -37,10 +39,10 @@ def needed(root: str) -> set[str]:
     return {name for name, _ in seen}
 
 
-def uninstall_the_rest(root: str) -> None:
-    """Uninstall what a distribution does not need, except for pip, which does it."""
+def uninstall_the_rest(root: str, *extras: str) -> None:
+    """Uninstall what a distribution and its extras do not need, except for pip, which does it."""
     installed = {canonicalize_name(each.metadata["Name"]) for each in metadata.distributions()}
-    rest = sorted(installed - needed(root) - {"pip"})
+    rest = sorted(installed - needed(root, extras) - {"pip"})
     if rest:
         subprocess.run([sys.executable, "-m", "pip", "uninstall", "--yes", "--quiet", *rest], check=True)  # noqa: S603
 
@@ -68,7 +70,7 @@ def remove_installers(directory: Path) -> None:
 
 def main() -> None:
     """Prune the environment of this Python."""
-    uninstall_the_rest("authsvc")
+    uninstall_the_rest("authsvc", "otel")
     for directory in libraries():
         remove_installers(directory)
     for binaries in (Path(sys.prefix, "bin"), Path(sys.base_prefix, "bin")):

@@ -69,6 +69,9 @@ def check_content(image: Image) -> None:
     assert found == set()
     assert [*image.root.rglob("*.whl"), *image.root.glob("build/*")] == []
     (package,) = image.root.glob("opt/authsvc/lib/python3*/site-packages/authsvc")
+    # The extra for traces.
+    assert (package.parent / "opentelemetry/sdk").is_dir()
+    assert (package.parent / "opentelemetry/exporter/otlp/proto/grpc").is_dir()
     sources = list(package.rglob("*.py"))
     assert len(sources) > 300
     assert [

@@ -35,11 +35,19 @@ def helm(*arguments: str | Path) -> str:
 
 
 def rendered(
-    *values: str, given: Sequence[str] = (), release: str = "authsvc", namespace: str = "shop"
+    *values: str,
+    given: Sequence[str] = (),
+    release: str = "authsvc",
+    namespace: str = "shop",
+    as_text: bool = False,
 ) -> str:
-    """Return the objects as text, for values files by their names and `--set` of what is given."""
+    """Return the objects as text, for values files by their names and `--set` of what is given.
+
+    With `as_text` what is given are strings, whatever they look like.
+    """
     files = [argument for name in values for argument in ("--values", VALUES[name])]
-    sets = [argument for each in given for argument in ("--set", each)]
+    option = "--set-string" if as_text else "--set"
+    sets = [argument for each in given for argument in (option, each)]
     return helm("template", release, CHART, "--namespace", namespace, *files, *sets)
 
 

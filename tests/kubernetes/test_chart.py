@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from authsvc.config.settings import Settings, load_settings
+from authsvc.config.settings import Settings, load_settings, secret_names
+from authsvc.config.transport import check_transport
 from tests.conftest import WEBHOOK_KEY
 from tests.kubernetes.chart import (
     CHART,
@@ -132,10 +133,13 @@ def test_settings_are_valid(values: str, monkeypatch: pytest.MonkeyPatch) -> Non
                 patch.setenv(name, value)
             settings = load_settings()
         if each["kind"] == "Deployment":
+            check_transport(settings)
             assert settings.drain_delay.total_seconds() == (15 if values == "full" else 10)
             assert settings.workers == (4 if values == "full" else 2)
             assert settings.wait_for_database.total_seconds() == (120 if values == "full" else 300)
-            assert bool(settings.insecure) == (values == "mesh")
+            # With the check over HTTP beside TLS, too.
+            assert bool(settings.insecure) == (values in ("mesh", "full"))
+            assert settings.argon2_threads == 1
         if each["kind"] == "Deployment" and values == "full":
             assert settings.cache_capacity == 2_000_000
             assert settings.reflection is False
@@ -150,6 +154,8 @@ def test_the_grace_period_covers_the_drain(delay: int, grace: int, period: int) 
     given = (f"drain.delaySeconds={delay}", f"drain.graceSeconds={grace}")
     deployment = only(objects(rendered("minimal", given=given)), "Deployment")
     assert pod_of(deployment)["terminationGracePeriodSeconds"] == period
+    # So a rollout has at most one replica that ends.
+    assert deployment["spec"]["minReadySeconds"] == period
     assert "lifecycle" not in container_of(deployment)
 
 
@@ -165,11 +171,15 @@ def test_hooks_come_in_order() -> None:
     for each in objects(rendered("full")):
         notes = each["metadata"].get("annotations") or {}
         if "helm.sh/hook" in notes:
-            hooks[each["metadata"]["name"]] = (notes["helm.sh/hook"], int(notes["helm.sh/hook-weight"]))
+            hook = notes["helm.sh/hook"], int(notes["helm.sh/hook-weight"])
+            hooks[each["kind"], each["metadata"]["name"]] = hook
+            # Helm forgets what hooks have made, so a policy would stay for ever.
+            ends = "hook-succeeded" in notes["helm.sh/hook-delete-policy"]
+            assert ends == (each["kind"] == "NetworkPolicy")
     assert hooks == {
-        "keys-jobs": ("pre-install,pre-upgrade", -5),
-        "keys-migrate": ("pre-install,pre-upgrade", 0),
-        "keys-bootstrap": ("post-install,post-upgrade", 0),
+        ("NetworkPolicy", "keys-migrate"): ("pre-install,pre-upgrade", -5),
+        ("Job", "keys-migrate"): ("pre-install,pre-upgrade", 0),
+        ("Job", "keys-bootstrap"): ("post-install,post-upgrade", 0),
     }
 
 
@@ -242,12 +252,68 @@ def test_names_fit(release: str) -> None:
         ("image.tag=a b", "tag"),
         ("image.digest=latest", "digest"),
         ("autoscaling.enabled=true,autoscaling.maxReplicas=1", "autoscaling.maxReplicas: must be at least"),
+        ("web.enabled=true,service.port=8443", "service.port: 8443 is the port of web; use another one"),
+        ("httpCheck.enabled=true,service.port=8080", "service.port: 8080 is the port of httpCheck"),
+        (
+            "podLabels.app\\.kubernetes\\.io/component=x",
+            "podLabels.app.kubernetes.io/component: remove it, because the Deployment finds its pods by this",
+        ),
     ],
 )
 def test_wrong_values_are_told(given: str, told: str) -> None:
     """Helm stops and names the value."""
     with pytest.raises(ChartError, match=re.escape(told)):
         rendered("minimal", given=(given,))
+
+
+@pytest.mark.parametrize("name", secret_names())
+def test_secrets_are_refused_as_settings(name: str) -> None:
+    """`kubectl describe` would show them."""
+    told = f"settings.AUTHSVC_{name.upper()}: (it is a secret|the chart sets it)"
+    with pytest.raises(ChartError, match=told):
+        rendered("minimal", given=(f"settings.AUTHSVC_{name.upper()}=hunter2",))
+
+
+@pytest.mark.parametrize("policy", ["authsvc", "authsvc-migrate", "authsvc-bootstrap"])
+def test_each_pod_may_reach_the_database(policy: str) -> None:
+    """By a policy of its own; the one of the migration is deleted after it."""
+    found = only(objects(rendered("minimal")), "NetworkPolicy", policy)
+    ports = [port["port"] for rule in found["spec"]["egress"] for port in rule["ports"]]
+    assert ports[:3] == [53, 53, 5432]
+    [selected] = [
+        each
+        for each in pods(objects(rendered("minimal")))
+        if found["spec"]["podSelector"]["matchLabels"].items()
+        <= each["spec"]["template"]["metadata"]["labels"].items()
+    ]
+    assert selected["metadata"]["name"] == policy
+
+
+def test_without_scrapers_nobody_reads_metrics() -> None:
+    """A rule without peers would admit everybody."""
+    found = only(
+        objects(rendered("minimal", given=("networkPolicy.scrapers=null",))), "NetworkPolicy", "authsvc"
+    )
+    assert [port["port"] for rule in found["spec"]["ingress"] for port in rule["ports"]] == ["grpc"]
+
+
+@pytest.mark.parametrize("text", ["123", "true", "1e3", "null"])
+def test_names_that_yaml_would_read_as_something_else(text: str) -> None:
+    """They stay texts: the release, the namespace, and Secrets with their keys."""
+    given = (
+        "fullnameOverride=authsvc",
+        f"secretSettings.AUTHSVC_WEBHOOK_KEYS.secret={text}",
+        f"secretSettings.AUTHSVC_WEBHOOK_KEYS.key={text}",
+    )
+    found = objects(rendered("minimal", given=given, release=text, namespace=text, as_text=True))
+    for each in found:
+        assert (
+            each["metadata"]["namespace"] == each["metadata"]["labels"]["app.kubernetes.io/instance"] == text
+        )
+    variables = container_of(only(found, "Deployment"))["env"]
+    assert {"name": text, "key": text} in [
+        each["valueFrom"]["secretKeyRef"] for each in variables if "valueFrom" in each
+    ]
 
 
 def test_values_schema_and_comments_agree() -> None:
@@ -275,14 +341,19 @@ def test_values_schema_and_comments_agree() -> None:
 
 def test_the_settings_of_the_chart_exist() -> None:
     """Those that it sets by values of its own."""
-    text = (CHART / "templates/_checks.tpl").read_text("utf-8")
+    checks = (CHART / "templates/_checks.tpl").read_text("utf-8")
+    text, _, secrets = checks.partition('define "authsvc.secrets"')
     listed = re.findall(r"^- AUTHSVC_(\w+)$", text, re.MULTILINE)
     # Of a setting that the chart sets, nobody may name a file, either.
     own = {name for name in listed if name.removesuffix("_FILE") not in set(listed) - {name}}
     templates = "".join(path.read_text("utf-8") for path in (CHART / "templates").glob("*.yaml"))
     templates += (CHART / "templates/_pod.tpl").read_text("utf-8")
-    assert own == set(re.findall(r"- name: AUTHSVC_(\w+)", templates))
+    # The chart has a default for one that may be set.
+    assert own | {"ARGON2_THREADS"} == set(re.findall(r"- name: AUTHSVC_(\w+)", templates))
     assert {name.lower() for name in own} <= set(Settings.model_fields)
+    assert own | set(re.findall(r"^- AUTHSVC_(\w+)$", secrets, re.MULTILINE)) >= {
+        name.upper() for name in secret_names()
+    }
 
 
 def test_the_table_of_values_is_fresh() -> None:

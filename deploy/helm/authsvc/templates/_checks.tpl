@@ -1,5 +1,18 @@
 {{/* What the schema of the values cannot say. Each message names the value and the remedy. */}}
 {{- define "authsvc.checks" -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "authsvc.name" .)) }}
+{{- fail (printf "fullnameOverride: set it, because %q, made of the release, cannot be the name of a Service: use lower-case letters, digits and '-', beginning with a letter" (include "authsvc.name" .)) }}
+{{- end }}
+{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" }}
+{{- if hasKey $.Values.podLabels $label }}
+{{- fail (printf "podLabels.%s: remove it, because the Deployment finds its pods by this label" $label) }}
+{{- end }}
+{{- end }}
+{{- range $port, $is := dict "8443" .Values.web.enabled "8080" .Values.httpCheck.enabled }}
+{{- if and $is (eq $port (toString $.Values.service.port)) }}
+{{- fail (printf "service.port: %s is the port of %s; use another one" $port (eq $port "8443" | ternary "web" "httpCheck")) }}
+{{- end }}
+{{- end }}
 {{- if not .Values.database.existingSecret }}
 {{- fail "database.existingSecret: name the Secret that holds the URL of the database" }}
 {{- end }}
@@ -31,6 +44,9 @@
 {{- end }}
 {{- end }}
 {{- range $name, $_ := .Values.settings }}
+{{- if has $name (include "authsvc.secrets" $ | fromYamlArray) }}
+{{- fail (printf "settings.%s: it is a secret; put it into a Secret, and name that in secretSettings" $name) }}
+{{- end }}
 {{- if hasKey $.Values.secretSettings $name }}
 {{- fail (printf "settings.%s: it is in secretSettings as well; remove one of them" $name) }}
 {{- end }}
@@ -56,4 +72,10 @@
 - AUTHSVC_WAIT_FOR_DATABASE
 - AUTHSVC_WEB_LISTEN
 - AUTHSVC_WORKERS
+{{- end -}}
+
+{{- define "authsvc.secrets" -}}
+- AUTHSVC_KEY
+- AUTHSVC_SMTP_URL
+- AUTHSVC_WEBHOOK_KEYS
 {{- end -}}

@@ -12,7 +12,7 @@
 {{/* What selects pods: (dict "root" $ "component" "server"). It must never change. */}}
 {{- define "authsvc.selector" -}}
 app.kubernetes.io/name: authsvc
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 

@@ -36,13 +36,13 @@ capabilities:
 - name: AUTHSVC_DATABASE_URL
   valueFrom:
     secretKeyRef:
-      name: {{ required "database.existingSecret: name the Secret that holds the URL of the database" .Values.database.existingSecret }}
-      key: {{ .Values.database.key }}
+      name: {{ required "database.existingSecret: name the Secret that holds the URL of the database" .Values.database.existingSecret | quote }}
+      key: {{ .Values.database.key | quote }}
 {{- if .Values.database.tls.existingSecret }}
 - name: PGSSLMODE
   value: verify-full
 - name: PGSSLROOTCERT
-  value: /etc/authsvc/database/{{ .Values.database.tls.key }}
+  value: {{ printf "/etc/authsvc/database/%s" .Values.database.tls.key | quote }}
 {{- end }}
 {{- end -}}
 
@@ -71,8 +71,8 @@ Settings of the operator: (dict "root" $), and of these only some with "only" (l
 - name: {{ $name }}
   valueFrom:
     secretKeyRef:
-      name: {{ $source.secret }}
-      key: {{ $source.key }}
+      name: {{ $source.secret | quote }}
+      key: {{ $source.key | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -101,10 +101,10 @@ Settings of the operator: (dict "root" $), and of these only some with "only" (l
 {{- define "authsvc.databaseVolume" -}}
 - name: database-ca
   secret:
-    secretName: {{ .Values.database.tls.existingSecret }}
+    secretName: {{ .Values.database.tls.existingSecret | quote }}
     items:
-      - key: {{ .Values.database.tls.key }}
-        path: {{ .Values.database.tls.key }}
+      - key: {{ .Values.database.tls.key | quote }}
+        path: {{ .Values.database.tls.key | quote }}
 {{- end -}}
 
 {{- define "authsvc.volumes" -}}
@@ -140,14 +140,14 @@ Settings of the operator: (dict "root" $), and of these only some with "only" (l
 {{- if .Values.tls.existingSecret }}
 - name: tls
   secret:
-    secretName: {{ .Values.tls.existingSecret }}
+    secretName: {{ .Values.tls.existingSecret | quote }}
     # For the group of `fsGroup`.
     defaultMode: 0440
 {{- end }}
 {{- if .Values.tls.clientCA.existingSecret }}
 - name: client-ca
   secret:
-    secretName: {{ .Values.tls.clientCA.existingSecret }}
+    secretName: {{ .Values.tls.clientCA.existingSecret | quote }}
 {{- end }}
 {{ include "authsvc.volumes" . }}
 {{- end -}}
