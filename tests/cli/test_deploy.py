@@ -57,6 +57,15 @@ def test_everything_is_written(tmp_path: Path, name: str, capsys: pytest.Capture
     assert sorted(found) == listed(capsys)
 
 
+def test_programs_can_be_run(tmp_path: Path) -> None:
+    """Also those of a wheel, which may lose the modes of files."""
+    show("compose", output=tmp_path)
+    show(FILE, output=tmp_path)
+    modes = {path.name: path.stat().st_mode & 0o111 for path in tmp_path.iterdir()}
+    assert modes["start.sh"]
+    assert not modes["authsvc.conf"]
+
+
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_nothing_is_overwritten(tmp_path: Path, kind: str) -> None:
     """If one file is there, also as a link to nowhere, none is written."""
@@ -76,6 +85,17 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OperatorError, match=r"--output: cannot write \S+/file/authsvc\.conf: "):
         show(FILE, output=tmp_path / "file")
+    with pytest.raises(OperatorError, match=r"--output: cannot write \S+: File name too long$"):
+        show(FILE, output=tmp_path / ("x" * 300))
+
+
+def test_what_was_written_before_a_failure_is_told(tmp_path: Path) -> None:
+    """It would keep the command from being repeated."""
+    (tmp_path / "compose").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(
+        OperatorError, match=r"the \d+ files above were written: remove them before you repeat"
+    ):
+        show(".", output=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.certificates import Authority
 # Each takes longer to load than the rest of a probe.
 HEAVY = {"grpc", "pydantic", "pydantic_settings", "cyclopts", "asyncpg", "google.protobuf", "asyncio"}
 Says = Callable[..., tuple[int, str]]
+REMEDY = "use host:port, for instance 127.0.0.1:50051 or [::1]:50051"
 HTTP_404 = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -105,6 +107,29 @@ def test_no_answer_in_time(says: Says, monkeypatch: pytest.MonkeyPatch) -> None:
         assert says("--timeout", "50ms") == (1, f"not ready: no answer of {address}: timed out")
 
 
+def test_an_answer_that_takes_too_long_in_all(says: Says, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though each part of it comes in time."""
+    drips = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                while not drips.wait(0.02):
+                    connection.sendall(b"a: b\r\n")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("AUTHSVC_ADMIN_LISTEN", address)
+        try:
+            assert says("--timeout", "200ms") == (1, f"not ready: no answer of {address}: timed out")
+        finally:
+            drips.set()
+            thread.join()
+
+
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
@@ -157,14 +182,19 @@ def test_tls_with_a_server_that_has_none(says: Says) -> None:
         (
             "LISTEN",
             "everywhere",
-            "AUTHSVC_LISTEN: use host:port, for instance 127.0.0.1:50051 or [::1]:50051",
+            f"AUTHSVC_LISTEN: {REMEDY}",
         ),
         (
             "ADMIN_LISTEN",
             "9090",
-            "AUTHSVC_ADMIN_LISTEN: use host:port, for instance 127.0.0.1:50051 or [::1]:50051",
+            f"AUTHSVC_ADMIN_LISTEN: {REMEDY}",
         ),
         ("LISTEN", "127.0.0.1:0", "AUTHSVC_LISTEN: has port 0, so the port is not known; use --address"),
+        # Whoever looks these names up fails.
+        *(
+            ("ADMIN_LISTEN", f"{host}:1", f"AUTHSVC_ADMIN_LISTEN: {REMEDY}")
+            for host in ("a..b", ".a", "a" * 64)
+        ),
     ],
 )
 def test_a_wrong_setting(

@@ -5,10 +5,16 @@ from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import asyncpg
 import pytest
 
+from authsvc.cli.bootstrap import _write
+from authsvc.cli.call import ClientError
+from authsvc.cli.kubernetes_secret import KubernetesSecret, SecretError
+from authsvc.keys import Keys
+from authsvc.model.errors import Unavailable
 from tests.certificates import Authority
 from tests.e2e import forks
 from tests.e2e.process import Ended, authsvc, environment, running
@@ -178,6 +184,21 @@ async def test_a_key_that_cannot_be_stored_is_revoked(pod: Pod, api: SecretsApi,
     assert pod.bootstrap().code == 0
     assert key_in(api)
     assert await states(database_url) == [True, False]
+
+
+async def test_a_key_that_can_neither_be_stored_nor_revoked() -> None:
+    """It works, so it is named, with both reasons."""
+    keys, secret = mock.Mock(spec=Keys), mock.Mock(spec=KubernetesSecret)
+    secret.create.side_effect = SecretError("the Secret could not be created")
+    keys.list.side_effect = Unavailable("the database is out of reach", reason="x", retry_after=1)
+    minted = mock.Mock(text="hunter2", prefix="authsvc_live_abcdefghijkl")
+    with pytest.raises(ClientError) as told:
+        await _write(keys, minted, secret)
+    assert str(told.value) == (
+        "the Secret could not be created; the administrator key authsvc_live_abcdefghijkl..., which nobody "
+        "has, could not be revoked again: the database is out of reach. Run the command with --force, then "
+        "revoke this key"
+    )
 
 
 async def test_a_lost_answer_is_no_failure(pod: Pod, api: SecretsApi, database_url: str) -> None:

@@ -162,6 +162,16 @@ async def test_what_happened_at_each_host_is_told(monkeypatch: pytest.MonkeyPatc
             await connect("postgresql://u:hunter2@/d?host=/nowhere", timeout=1)
 
 
+@pytest.mark.parametrize("name", ["a..b", "a" * 64])
+async def test_a_name_that_no_host_can_have(name: str) -> None:
+    """Python refuses to look it up."""
+    with pytest.raises(ConnectError) as told:
+        await connect(f"postgresql://u:hunter2@{name},127.0.0.1:1/d", timeout=5)
+    assert (
+        str(told.value) == f"{name}:5432: its name cannot be one of a host; 127.0.0.1:1: Connection refused"
+    )
+
+
 async def test_the_pool_says_what_happened(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before its caller gives up, so the cause is not just that a time has passed."""
     monkeypatch.setattr("authsvc.store.pool._MAX_CONNECT_SECONDS", 0.3)

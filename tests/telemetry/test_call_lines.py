@@ -5,19 +5,22 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import grpc
 import httpx2
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from authsvc.model.key_string import redact
 from authsvc.store.uncancelled import uncancelled
 from authsvc.telemetry import configure_logging
 from authsvc.telemetry.access_log import AccessLog
 from authsvc.telemetry.current_call import CurrentCall, answering, apart
+from authsvc.telemetry.observer import Observer
+from authsvc.web.named_calls import NamedCalls
 from tests.conftest import Client, Service, eventually, serving
 
 _TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -130,6 +133,64 @@ async def test_verifications_are_sampled(database_url: str, lines: Lines) -> Non
                 await admin.VerifyKey(key_string=admin_key)
             await admin.ListKeys(owner_id="acme")
             assert [line["method"].rpartition("/")[2] for line in lines.take()] == expected
+
+
+class Page:
+    """An application whose pages end in some way."""
+
+    def __init__(self, end: BaseException | None) -> None:
+        self._end = end
+
+    async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a part", "more_body": True})
+        if self._end is not None:
+            raise self._end
+        await send({"type": "http.response.body", "body": b" and more"})
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "size"),
+    [(None, "OK", 15), (ValueError("hunter2"), "INTERNAL", 6), (asyncio.CancelledError(), "CANCELLED", 6)],
+)
+async def test_how_a_page_ends(lines: Lines, end: BaseException | None, code: str, size: int) -> None:
+    """A fault and a request that is given up are errors, also after the status was sent."""
+    pages = NamedCalls(Page(end), ["console"], Observer(AccessLog("all"), None, ratio=0))
+    with nullcontext() if end is None else pytest.raises(type(end)):
+        await pages({"type": "http", "method": "GET", "path": "/console/keys"}, _nothing, _sent)
+    [line] = lines.take()
+    assert (line["method"], line["code"], line["bytes"]) == ("console/GET", code, size)
+
+
+@pytest.mark.parametrize("path", ["/hello", "/" + "a" * 40, "/%D0%B0", "/админ", "/r0", "/", "", "/consoles"])
+async def test_paths_that_callers_choose_are_not_logged(lines: Lines, path: str) -> None:
+    """Otherwise strangers would write into the log, and give spans any number of names."""
+    pages = NamedCalls(Page(None), ["console"], Observer(AccessLog("all"), None, ratio=0))
+    await pages({"type": "http", "method": "GET", "path": path}, _nothing, _sent)
+    assert [line["method"] for line in lines.take()] == ["other/GET"]
+
+
+async def _nothing() -> Message:
+    raise AssertionError("nothing is read")
+
+
+async def _sent(_: Message) -> None:
+    pass
+
+
+async def test_a_proxy_that_asks_in_the_wrong_way(database_url: str, lines: Lines) -> None:
+    """Its check is an error in the access log, too."""
+    async with serving(
+        database_url, None, access_log="errors", verification_sampling=0, http_listen="127.0.0.1:0"
+    ) as service:
+        headers = {"x-authsvc-key": service.admin_key}
+        about = {"x-forwarded-method": "GET", "x-forwarded-uri": "/"}
+        async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
+            url = f"http://127.0.0.1:{service.app.http_port}/check"
+            for query, more in (("?scop=a", about), ("", {}), ("", about)):
+                await client.get(f"{url}{query}", headers={**headers, **more})
+        found = lines.take()
+    assert [(line["method"], line["code"]) for line in found] == 2 * [("check/HttpCheck", "INVALID_ARGUMENT")]
 
 
 async def test_a_call_that_is_given_up(database_url: str, lines: Lines) -> None:

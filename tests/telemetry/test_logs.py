@@ -16,6 +16,7 @@ import pytest
 from authsvc.model.errors import NotFound
 from authsvc.model.key_string import redact
 from authsvc.telemetry import configure_logging, log_lines_dropped
+from authsvc.telemetry.current_call import CurrentCall, answering
 from authsvc.telemetry.line_limit import MAX_LINES, WINDOW_SECONDS, LineLimit
 from authsvc.telemetry.logs import LogHandler
 from authsvc.telemetry.wording import cut
@@ -270,8 +271,10 @@ def test_a_count_comes_with_the_next_line_and_at_the_end(log: Log) -> None:
     """Also if no timer fires, and if the process ends before the minute is over."""
     _flood(MAX_LINES + 3)
     log.now += WINDOW_SECONDS
-    logging.getLogger("authsvc.x").info("hello")
+    with answering(CurrentCall("another call")):
+        logging.getLogger("authsvc.x").info("hello")
     assert [line["event"][:12] for line in log.lines[MAX_LINES:]] == ["3 more lines", "hello"]
+    assert [line.get("request_id") for line in log.lines[MAX_LINES:]] == [None, "another call"]
     _flood(MAX_LINES + 4)
     log.handler.close()
     assert log.lines[-1]["event"].startswith("4 more lines")

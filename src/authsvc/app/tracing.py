@@ -44,7 +44,7 @@ def tracing_of(settings: Settings, process: str) -> "Tracing | None":
         return None
     tracing, exporter = _imported()
     try:
-        made: Tracing = tracing.Tracing(exporter.OTLPSpanExporter(), settings.verification_sampling, process)
+        made: Tracing = tracing.Tracing(exporter.OTLPSpanExporter(), process)
     except (ValueError, OSError) as error:
         raise ConfigError(
             f"AUTHSVC_TRACES: a variable OTEL_* cannot be used: {type(error).__name__}"

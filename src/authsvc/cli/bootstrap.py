@@ -133,7 +133,13 @@ async def _write(keys: Keys, minted: NewKeyString | None, secret: secrets.Kubern
             "revoke this key"
         ) from None
     except secrets.SecretError as error:
-        await _take_back(keys, minted)
+        try:
+            await _take_back(keys, minted)
+        except AuthsvcError as left:
+            raise ClientError(
+                f"{error}; the administrator key {minted.prefix}..., which nobody has, could not be revoked "
+                f"again: {left.message}. Run the command with --force, then revoke this key"
+            ) from None
         raise ClientError(f"{error}; the administrator key {minted.prefix}... was revoked again") from None
     notes.print(
         f"The administrator key {minted.prefix}... is in the Secret {secret.name!r}, under {_KEY!r}. "

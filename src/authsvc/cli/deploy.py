@@ -3,6 +3,7 @@
 They are those of `deploy/` in a checkout, and the protos below `protos/`.
 """
 
+import os
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -119,19 +120,27 @@ def _targets(name: str, chosen: dict[str, Path]) -> dict[str, Path]:
 
 
 def _write(targets: dict[Path, Path]) -> None:
-    """Write each file, unless one of them is there already."""
-    there = [str(target) for target in targets if target.exists() or target.is_symlink()]
+    """Write each file, unless one of them is there already. What is a program may be run."""
+    there = [str(target) for target in targets if os.path.lexists(target)]
     if there:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise OperatorError(
             f"--output: {there[0]}{more} already exists; nothing was written. Remove them, or choose another "
             "directory"
         )
-    for target, file in sorted(targets.items()):
+    for written, (target, file) in enumerate(sorted(targets.items())):
+        content = file.read_bytes()
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("xb") as opened:
-                opened.write(file.read_bytes())
+                opened.write(content)
+            if content.startswith(b"#!"):
+                target.chmod(target.stat().st_mode | 0o111)
         except OSError as error:
-            raise OperatorError(f"--output: cannot write {target}: {error.strerror}") from error
+            left = (
+                f"; the {written} files above were written: remove them before you repeat it"
+                if written
+                else ""
+            )
+            raise OperatorError(f"--output: cannot write {target}: {error.strerror}{left}") from error
         print(target)

@@ -6,9 +6,11 @@ It reads the few settings that it needs by itself: loading all of them takes lon
 import argparse
 import os
 import re
+import signal
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, NamedTuple, NoReturn
 
 from authsvc.model.key_string import redact
@@ -61,15 +63,31 @@ def main(arguments: Sequence[str]) -> int:
     except _WrongError as error:
         return _told(_WRONG, str(error))
     try:
-        if question.page:
-            fault = page_fault(question.address, question.page, given.timeout)
-        else:
-            fault = health_fault(question.address, question.tls, given.timeout)
+        with _within(given.timeout):
+            if question.page:
+                fault = page_fault(question.address, question.page, given.timeout)
+            else:
+                fault = health_fault(question.address, question.tls, given.timeout)
     except OSError as error:
         return _told(_NOT_READY, f"not ready: no answer of {question.address}: {_reason(error, question)}")
     if fault and not given.live:
         return _told(_NOT_READY, f"not ready: {question.address}: {fault}")
     return _told(_READY, f"{'alive' if given.live else 'ready'}: {question.address}")
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError when the block takes longer; timeouts of sockets are for each of its steps."""
+
+    def end(*_: object) -> None:
+        raise TimeoutError("timed out")
+
+    handler, timer = signal.signal(signal.SIGALRM, end), signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, handler)
 
 
 def listed_probe(*arguments: Annotated[str, "as `authsvc probe --help` shows"]) -> NoReturn:

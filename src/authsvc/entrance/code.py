@@ -6,6 +6,8 @@ from authsvc.model import errors
 
 #: The code of a fault that is no domain error.
 INTERNAL: int = code_pb2.INTERNAL
+#: The code of a request that a proxy asks about in the wrong way.
+INVALID_ARGUMENT: int = code_pb2.INVALID_ARGUMENT
 
 _CODES: dict[type[errors.AuthsvcError], int] = {
     errors.InvalidArgument: code_pb2.INVALID_ARGUMENT,

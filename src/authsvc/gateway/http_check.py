@@ -7,13 +7,14 @@ upstream, or 401, 403, 429 or 503 for the client. A 200 always has all headers, 
 them overwrites forged ones. The proxy sends its own key in `X-Authsvc-Key`.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl
 
 from authsvc.entrance.admission import Admission
-from authsvc.entrance.code import INTERNAL, code_name, code_of
+from authsvc.entrance.code import INVALID_ARGUMENT, code_name, code_of
 from authsvc.entrance.entrance import Entrance
 from authsvc.entrance.incoming_call import IncomingCall, loggable
 from authsvc.entrance.readiness import Readiness
@@ -89,11 +90,13 @@ class HttpCheck:
         if observer is None:
             with answering(current):
                 return await self._checked(call, query, Outcome())
-        is_picked = observer.picks(call.headers)
-        with observer.observed("check", OPERATION, current, call.headers, is_picked=is_picked) as observation:
+        chosen = observer.choose(call.headers, is_known=False)
+        with observer.observed(
+            "check", OPERATION, current, call.headers, chosen, is_known=False
+        ) as observation:
             with answering(current):
                 reply = await self._checked(call, query, observation.outcome)
-            observation.outcome.verdict = str(reply.status)
+            observation.outcome.verdict, observation.outcome.size = str(reply.status), len(reply.body)
             return reply
 
     async def _checked(self, call: Call, query: str, outcome: Outcome) -> Reply:
@@ -105,28 +108,31 @@ class HttpCheck:
             incoming = IncomingCall(call.sender, keys, request_id=next(iter(call.all(REQUEST_ID)), ""))
             caller = admission.enter(incoming) or await admission.authenticate(incoming)
             admission.authorize(caller)
-            return await self._decide(caller, call, query)
+            return await self._decide(caller, call, query, outcome)
         except AuthsvcError as error:
             outcome.fail(code_of(error), code_name(code_of(error)), error.reason)
             await admission.refuse(error)
             if isinstance(error, RetryableError):
                 return _denied(Denied.of(error))
             return self._fault(f"{error.reason}: {error.message} (send the proxy's key in {OWN_KEY})")
-        except Exception:
-            outcome.fail(INTERNAL, "INTERNAL")
+        except Exception as error:
+            outcome.raised(error)
             operation.count_error("INTERNAL")
+            raise
+        except asyncio.CancelledError as error:
+            outcome.raised(error)
             raise
         finally:
             outcome.caller = admission.caller
             admission.leave()
             operation.observe(time.perf_counter() - started)
 
-    async def _decide(self, caller: Caller, call: Call, query: str) -> Reply:
+    async def _decide(self, caller: Caller, call: Call, query: str, outcome: Outcome) -> Reply:
         headers = _joined(call.headers)
         method, target = headers.get(_METHOD, ""), headers.get(_TARGET, "")
         scopes = _scopes(query)
         if scopes is None:
-            self._operation.count_error("INVALID_ARGUMENT")
+            self._misuse(outcome)
             if query == target.partition("?")[2]:  # the client's, which must not be logged
                 return self._fault(
                     "its request has the query of its client; in a Caddyfile write uri /check? with a "
@@ -136,7 +142,7 @@ class HttpCheck:
                 f"its request has the query {cut(query, _MAX_SHOWN_LENGTH)!r}; write /check?scope=orders:read"
             )
         if not method or not target or "," in method or len(call.all(_TARGET)) > 1:
-            self._operation.count_error("INVALID_ARGUMENT")
+            self._misuse(outcome)
             return self._fault(
                 "it does not describe the request; have it set the headers X-Forwarded-Method and "
                 "X-Forwarded-Uri, once each"
@@ -161,6 +167,10 @@ class HttpCheck:
             told[COOKIE] = cookie or ""
         # The limits are for the client, so they are not among the headers that are always there.
         return Reply(200, [*told.items(), *answer.limit_headers])
+
+    def _misuse(self, outcome: Outcome) -> None:
+        self._operation.count_error("INVALID_ARGUMENT")
+        outcome.fail(INVALID_ARGUMENT, "INVALID_ARGUMENT")
 
     def _fault(self, problem: str) -> Reply:
         _log.error("a proxy that uses the check over HTTP is misconfigured: %s", problem)

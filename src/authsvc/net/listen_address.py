@@ -24,11 +24,13 @@ class ListenAddress:
         match = _ADDRESS.fullmatch(text)
         if match is None or int(match[3]) > _MAX_PORT:
             raise ValueError(_REMEDY)
-        if match[1]:
-            try:
+        try:
+            if match[1]:
                 IPv6Address(match[1])
-            except ValueError:
-                raise ValueError(_REMEDY) from None
+            else:
+                match[2].encode("idna")  # as whoever looks the name up will do
+        except ValueError:
+            raise ValueError(_REMEDY) from None
         return cls(match[1] or match[2], int(match[3]))
 
     def __str__(self) -> str:

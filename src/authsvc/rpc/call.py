@@ -17,6 +17,7 @@ from authsvc.rpc.confirmation import Trailers, confirmation_trailers
 from authsvc.rpc.context import Context, request_id
 from authsvc.rpc.status import status_of
 from authsvc.telemetry.current_call import REQUEST_ID, named
+from authsvc.telemetry.observer import Chosen
 
 _log = logging.getLogger(__name__)
 
@@ -32,9 +33,9 @@ class Call:
         "_trailers",
         "account",
         "admission",
+        "chosen",
         "current",
         "delivered",
-        "is_picked",
         "peer",
     )
 
@@ -44,8 +45,8 @@ class Call:
         self._trailers: Trailers = ()
         #: The call as log lines name it.
         self.current = named(request_id(context))
-        #: Whether it was chosen to be logged and traced, if it is a verification.
-        self.is_picked = False
+        #: Whether it is logged and traced, where calls are observed.
+        self.chosen = Chosen.NOTHING
         self.admission = Admission(entrance, operation)
         #: The connection, as gRPC names it.
         self.peer = context.peer()

@@ -20,7 +20,7 @@ from authsvc.rpc.call import Call
 from authsvc.rpc.context import Context, WholeCall
 from authsvc.rpc.endpoint import Answer, Endpoint
 from authsvc.rpc.rpc import Rpc
-from authsvc.telemetry.observer import Observation, Observer
+from authsvc.telemetry.observer import Chosen, Observation, Observer
 
 # Returns what a serialized answer says of a credential, such as REVOKED; "" if it is not about one.
 ReadVerdict = Callable[[bytes], str]
@@ -41,21 +41,26 @@ class ObservedEndpoint(Endpoint[Answer]):
 
     async def handle(self, _: object, context: Context) -> bytes | None:
         """Return the answer to a call; None if it was sent already."""
-        return await self._handle(context, is_picked=self._picks(context))
+        return await self._handle(context, self._choose(context))
 
     def at_once(self, context: WholeCall, data: bytes) -> bytes | Coroutine[Any, Any, bytes | None]:
         """Return the answer to a call if memory has it and it is not observed; otherwise what is awaited."""
-        return (
-            self._handle(context, is_picked=True) if self._picks(context) else super().at_once(context, data)
+        chosen = self._choose(context)
+        return self._handle(context, chosen) if chosen else super().at_once(context, data)
+
+    def _choose(self, context: Context) -> Chosen:
+        if not self._operation.is_verification:
+            return Chosen.ALL
+        return self._observer.choose(
+            context.invocation_metadata() or (), is_known=self._is_known(context.peer())
         )
 
-    def _picks(self, context: Context) -> bool:
-        is_verification = self._operation.is_verification
-        return not is_verification or self._observer.picks(context.invocation_metadata() or ())
+    def _is_known(self, peer: str) -> bool:
+        return self._bounds.connections.is_known(peer)
 
-    async def _handle(self, context: Context, *, is_picked: bool) -> bytes | None:
+    async def _handle(self, context: Context, chosen: Chosen) -> bytes | None:
         call = Call(self._entrance, self._bounds, self._operation, context)
-        call.is_picked = is_picked
+        call.chosen = chosen
         return await self._ended(call, partial(self._read, call, context), time.perf_counter())
 
     async def _ended(self, call: Call, work: Callable[[], Awaitable[bytes]], started: float) -> bytes | None:
@@ -65,7 +70,8 @@ class ObservedEndpoint(Endpoint[Answer]):
             self._operation.name,
             call.current,
             call.headers,
-            is_picked=call.is_picked or not self._operation.is_verification,
+            call.chosen,
+            is_known=self._is_known(call.peer),
         ) as observation:
             try:
                 return await super()._ended(call, partial(self._noted, call, work, observation), started)

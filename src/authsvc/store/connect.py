@@ -116,6 +116,9 @@ class _Search:
         try:
             async with asyncio.timeout_at(self._until):
                 addresses = await host.addresses()
+        except UnicodeError:
+            self._note(host, str(host), OSError("its name cannot be one of a host"))
+            return None
         except OSError as error:
             late = isinstance(error, TimeoutError)
             self._note(host, str(host), OSError("its name was not resolved in time") if late else error)

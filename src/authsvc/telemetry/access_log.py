@@ -3,8 +3,11 @@
 A line has ids, codes and counts, and no text that a caller chooses, except its request id.
 """
 
+import asyncio
 import logging
 from typing import Literal, TypeAlias
+
+from google.rpc import code_pb2
 
 from authsvc.model.caller import Caller
 from authsvc.model.key_use import network_of
@@ -31,6 +34,13 @@ class Outcome:
         self.caller: Caller | None = None
         #: Bytes of the answer.
         self.size = 0
+
+    def raised(self, error: BaseException) -> None:
+        """Note an error that nobody has handled, unless one is noted: the caller's leave, or a fault."""
+        if not self.number:
+            is_left = isinstance(error, asyncio.CancelledError)
+            number = code_pb2.CANCELLED if is_left else code_pb2.INTERNAL
+            self.fail(number, code_pb2.Code.Name(number))
 
     def fail(self, number: int, code: str, reason: str = "") -> None:
         """Note an error."""

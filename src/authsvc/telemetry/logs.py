@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import structlog
 
 from authsvc.telemetry import wording
-from authsvc.telemetry.current_call import add_ids
+from authsvc.telemetry.current_call import add_ids, answering
 from authsvc.telemetry.line_limit import WINDOW_SECONDS, Kind, LineLimit
 
 _log = logging.getLogger(__name__)
@@ -106,7 +106,8 @@ class LogHandler(logging.StreamHandler[TextIO]):
 
     def _report(self, ended: Iterable[tuple[Kind, int]]) -> None:
         for kind, dropped in ended:
-            super().emit(_summary(kind, dropped))
+            with answering(None):  # they are not about the call that logs now
+                super().emit(_summary(kind, dropped))
 
 
 def _summary(kind: Kind, dropped: int) -> logging.LogRecord:

@@ -2,12 +2,13 @@
 
 Mechanism: where neither is on, there is no observer, and endpoints are built that do not ask for one. An
 observer sees each call that is no verification. Of verifications it sees a share, those whose callers ask for
-a trace, and those that end with an error.
+a trace, and those that end with an error. What a caller asks for does not decide what is logged.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Flag, auto
 from random import random
 
 from authsvc.model.caller import Caller
@@ -23,6 +24,15 @@ NoteEvents = Callable[[Sequence[str], str], object]
 # The codes that are a fault of the service, by OpenTelemetry's conventions for RPCs: UNKNOWN,
 # DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
 _FAULTS = frozenset({2, 4, 12, 13, 14, 15})
+
+
+class Chosen(Flag):
+    """What is made of a call."""
+
+    NOTHING = 0
+    LINE = auto()
+    TRACE = auto()
+    ALL = LINE | TRACE
 
 
 class Observer:
@@ -51,11 +61,18 @@ class Observer:
             system=system,
         )
 
-    def picks(self, headers: Iterable[tuple[str, str | bytes]]) -> bool:
-        """Return whether a verification is observed. It is cheap, and never raises."""
-        if self._tracer is not None:
-            return self._tracer.admits({name: str(value) for name, value in headers if name in HEADERS})
-        return self._access_log.takes_all and random() < self._ratio  # noqa: S311 - no secret
+    def choose(self, headers: Iterable[tuple[str, str | bytes]], *, is_known: bool) -> Chosen:
+        """Return what is made of a verification. It is cheap, and never raises.
+
+        `is_known` is whether a caller was authenticated on the connection.
+        """
+        in_share = random() < self._ratio  # noqa: S311 - no secret
+        chosen = Chosen.LINE if in_share and self._access_log.takes_all else Chosen.NOTHING
+        if self._tracer is not None and self._tracer.has_room(is_known=is_known):
+            found = {name: str(value) for name, value in headers if name in HEADERS}
+            if self._tracer.admits(found, in_share=in_share):
+                chosen |= Chosen.TRACE
+        return chosen
 
     @contextmanager
     def observed(
@@ -64,12 +81,13 @@ class Observer:
         method: str,
         call: CurrentCall,
         headers: Iterable[tuple[str, str | bytes]],
+        chosen: Chosen,
         *,
-        is_picked: bool,
+        is_known: bool,
     ) -> Iterator["Observation"]:
-        """Observe a call while the block runs. Of one that is not picked, only an error is logged."""
+        """Observe a call while the block runs. An error is logged whatever is chosen."""
         observation = Observation(f"{service}/{method}", self._system, call)
-        if self._tracer is not None and is_picked:
+        if self._tracer is not None and Chosen.TRACE in chosen and self._tracer.has_room(is_known=is_known):
             found: dict[str, str] = {}
             for name, value in headers:
                 if name in HEADERS:
@@ -84,7 +102,7 @@ class Observer:
             yield observation
         finally:
             observation.end(self._note_events)
-            if is_picked or observation.outcome.number:
+            if Chosen.LINE in chosen or observation.outcome.number:
                 with answering(call):
                     self._access_log.write(
                         observation.name, self._system, observation.outcome, observation.seconds

@@ -15,6 +15,8 @@ from opentelemetry.util.types import Attributes
 
 #: Traces that a process begins, or continues for a caller, in a second.
 MAX_PER_SECOND = 200
+#: With so many in a second, no more begin for connections on which no caller was authenticated yet.
+MAX_WITH_STRANGERS = 50
 
 
 class BoundedSampler(Sampler):
@@ -41,13 +43,18 @@ class BoundedSampler(Sampler):
         parent = trace.get_current_span(parent_context).get_span_context()
         if chosen.decision is not Decision.RECORD_AND_SAMPLE or (parent.is_valid and not parent.is_remote):
             return chosen
-        return chosen if self._has_room() else ALWAYS_OFF.should_sample(*asked)
+        return chosen if self._takes() else ALWAYS_OFF.should_sample(*asked)
 
     def get_description(self) -> str:
         """Return a description for people."""
         return f"Bounded{{{self._sampler.get_description()}}}"
 
-    def _has_room(self) -> bool:
+    def has_room(self, *, is_known: bool) -> bool:
+        """Return whether a trace may begin on a connection whose caller is known, or is not known yet."""
+        most = MAX_PER_SECOND if is_known else MAX_WITH_STRANGERS
+        return self._begun < most or self._now() >= self._until
+
+    def _takes(self) -> bool:
         now = self._now()
         if now >= self._until:
             self._begun, self._until = 0, now + 1

@@ -41,8 +41,14 @@ class Span(Protocol):
 class Tracer(Protocol):
     """Makes spans."""
 
-    def admits(self, headers: Headers) -> bool:
-        """Return whether a verification with these headers is traced; cheap, and never raises."""
+    def has_room(self, *, is_known: bool) -> bool:
+        """Return whether a trace can begin now. `is_known`: a caller was authenticated on the connection."""
+
+    def admits(self, headers: Headers, *, in_share: bool) -> bool:
+        """Return whether a verification with these headers is traced; cheap, and never raises.
+
+        `in_share` is whether it is, if its caller does not say.
+        """
 
     def begin_call(self, name: str, headers: Headers, attributes: Attributes) -> Span:
         """Begin the span of a call: in the current span, or else in the trace that its headers name."""

@@ -3,9 +3,9 @@
 Mechanism: a provider of the process's own, which is made after the fork. A thread of the SDK exports what has
 ended, in batches, by OTLP. What is under way is kept in `current_call`, so the SDK's own context is not used.
 
-Bound: `sampler.MAX_PER_SECOND` traces are recorded in a second; further calls are answered without. The queue
-and the batches are those of `OTEL_BSP_*`: by default 2048 spans wait, and what comes then is dropped. A stop
-waits `FLUSH_SECONDS` for the last spans.
+Bound: `sampler.MAX_PER_SECOND` traces are recorded in a second; further calls are answered without. On
+connections without a caller fewer begin. The queue and the batches are those of `OTEL_BSP_*`: by default 2048
+spans wait, and what comes then is dropped. A stop waits `FLUSH_SECONDS` for the last spans.
 
 Failure: what cannot be exported is dropped. Calls do not wait for that. The log has one line when it begins,
 and one when it has ended.
@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from random import random
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -41,6 +40,8 @@ FLUSH_SECONDS = 3.0
 _CONTEXT = TraceContextTextMapPropagator()
 _ROOT = Context()
 _SAMPLED = frozenset("13579bdf")
+# What is to be passed on at least (W3C Trace Context, 3.3.1.5).
+_MAX_STATE_LENGTH = 512
 
 
 class OtelSpan:
@@ -83,15 +84,18 @@ class OtelSpan:
 class OtelTracer:
     """Makes spans; see `spans.Tracer`."""
 
-    def __init__(self, provider: TracerProvider, verification_ratio: float) -> None:
-        """Take the share of the verifications that are traced although their callers do not ask for it."""
+    def __init__(self, provider: TracerProvider, sampler: BoundedSampler) -> None:
         self._tracer = provider.get_tracer("authsvc", __version__)
-        self._ratio = verification_ratio
+        self._sampler = sampler
 
-    def admits(self, headers: Headers) -> bool:
+    def has_room(self, *, is_known: bool) -> bool:
+        """See `spans.Tracer`."""
+        return self._sampler.has_room(is_known=is_known)
+
+    def admits(self, headers: Headers, *, in_share: bool) -> bool:
         """See `spans.Tracer`."""
         parent = headers.get("traceparent")
-        return random() < self._ratio if parent is None else parent[-1:] in _SAMPLED  # noqa: S311 - no secret
+        return in_share if parent is None else parent[-1:] in _SAMPLED
 
     def begin_call(self, name: str, headers: Headers, attributes: Attributes) -> OtelSpan:
         """See `spans.Tracer`."""
@@ -139,16 +143,16 @@ class OtelTracer:
 class Tracing:
     """The tracing of one process, from its start to its end."""
 
-    def __init__(self, exporter: SpanExporter, verification_ratio: float, process: str) -> None:
+    def __init__(self, exporter: SpanExporter, process: str) -> None:
         """Take what exports, and the name of the process, such as `worker 0`."""
         # By OTEL_TRACES_SAMPLER, which is parentbased_always_on by default.
         self._provider = TracerProvider(resource=_resource(process), shutdown_on_exit=False)
-        self._provider.sampler = BoundedSampler(self._provider.sampler)
+        sampler = self._provider.sampler = BoundedSampler(self._provider.sampler)
         # What exporters log of each failure is left out, since `_Reported` says it once.
         logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
         self._provider.add_span_processor(BatchSpanProcessor(_Reported(exporter)))
         #: Makes the spans.
-        self.tracer = OtelTracer(self._provider, verification_ratio)
+        self.tracer = OtelTracer(self._provider, sampler)
 
     async def stop(self, seconds: float = FLUSH_SECONDS) -> None:
         """Export the last spans, within a time."""
@@ -209,8 +213,10 @@ def _here() -> Context | None:
 
 def _parent(headers: Headers) -> Context:
     carrier = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
-    if "tracestate" in carrier and redact(carrier["tracestate"]) != carrier["tracestate"]:
-        del carrier["tracestate"]
+    state = carrier.get("tracestate", "")
+    # A long one takes as long to read as a hundred calls, and may be dropped.
+    if len(state) > _MAX_STATE_LENGTH or redact(state) != state:
+        carrier.pop("tracestate", None)
     return _CONTEXT.extract(carrier, _ROOT)
 
 

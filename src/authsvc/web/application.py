@@ -42,20 +42,18 @@ class WebApplication:
     ) -> None:
         self._readiness, self._entrance, self._console = readiness, entrance, console
         self._connect = Connect(rpcs)
-        self._router = Router(
-            [
-                Route("/healthz", self._alive, methods=["GET"]),
-                Route("/readyz", self._ready, methods=["GET"]),
-                Route("/introspect", Introspection(rpcs, client_of)),
-                Route("/revoke", TokenRevocation(rpcs, client_of)),
-                *([Route("/secret-scanning", secret_scanning)] if secret_scanning else ()),
-                Route("/openapi.json", self._openapi, methods=["GET"]),
-                *(() if published is None else published.routes(entrance.probes)),
-            ],
-            redirect_slashes=False,
-            default=self._others,
-        )
-        self._named = NamedCalls(self._router, entrance.observer)
+        routes = [
+            Route("/healthz", self._alive, methods=["GET"]),
+            Route("/readyz", self._ready, methods=["GET"]),
+            Route("/introspect", Introspection(rpcs, client_of)),
+            Route("/revoke", TokenRevocation(rpcs, client_of)),
+            *([Route("/secret-scanning", secret_scanning)] if secret_scanning else ()),
+            Route("/openapi.json", self._openapi, methods=["GET"]),
+            *(() if published is None else published.routes(entrance.probes)),
+        ]
+        router = Router(routes, redirect_slashes=False, default=self._others)
+        places = {route.path.split("/")[1] for route in routes}
+        self._named = NamedCalls(router, places | {"console"}, entrance.observer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
