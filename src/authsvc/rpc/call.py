@@ -8,13 +8,14 @@ import grpc
 
 from authsvc.entrance.admission import Admission
 from authsvc.entrance.entrance import Entrance
+from authsvc.entrance.incoming_call import IncomingCall, loggable
 from authsvc.entrance.limits import account_of
 from authsvc.entrance.operation import Operation
 from authsvc.model.caller import Caller
 from authsvc.model.errors import AuthsvcError
 from authsvc.rpc.bounds import Bounds
 from authsvc.rpc.confirmation import Trailers, confirmation_trailers
-from authsvc.rpc.context import Context, request_id
+from authsvc.rpc.context import Context
 from authsvc.rpc.status import status_of
 from authsvc.telemetry.current_call import REQUEST_ID, named
 from authsvc.telemetry.observer import Chosen
@@ -36,15 +37,25 @@ class Call:
         "chosen",
         "current",
         "delivered",
+        "incoming",
         "peer",
     )
 
-    def __init__(self, entrance: Entrance, bounds: Bounds, operation: Operation, context: Context) -> None:
+    def __init__(
+        self,
+        entrance: Entrance,
+        bounds: Bounds,
+        operation: Operation,
+        context: Context,
+        incoming: IncomingCall,
+    ) -> None:
         self._bounds, self._context, self._operation = bounds, context, operation
         self._has_answer = False
         self._trailers: Trailers = ()
+        #: The call before it is authenticated.
+        self.incoming = incoming
         #: The call as log lines name it.
-        self.current = named(request_id(context))
+        self.current = named(loggable(incoming.request_id))
         #: Whether it is logged and traced, where calls are observed.
         self.chosen = Chosen.NOTHING
         self.admission = Admission(entrance, operation)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import grpc
 
 from authsvc.entrance.bearer import bearer_credential
-from authsvc.entrance.incoming_call import IncomingCall, loggable
+from authsvc.entrance.incoming_call import IncomingCall
 from authsvc.rpc.peer import address_of
 from authsvc.telemetry.current_call import REQUEST_ID
 from authsvc.verify.clock import Stopwatch
@@ -78,14 +78,6 @@ def incoming_call(context: Context, peer: str, stopwatch: Stopwatch, *, with_dea
         named,
         _deadline(context, stopwatch) if with_deadline else math.inf,
     )
-
-
-def request_id(context: Context) -> str:
-    """Return what the caller names a call, if that may be logged; otherwise ""."""
-    for name, value in context.invocation_metadata() or ():
-        if name == REQUEST_ID:
-            return loggable(str(value))
-    return ""
 
 
 def certificate_name(auth_context: Mapping[str, Iterable[bytes]]) -> str | None:

@@ -73,8 +73,14 @@ class Endpoint(Generic[Answer]):
 
     async def handle(self, _: object, context: Context) -> bytes | None:
         """Return the answer to a call; None if it was sent already."""
-        call = Call(self._entrance, self._bounds, self._operation, context)
+        call = self._begun(context)
         return await self._ended(call, partial(self._read, call, context), time.perf_counter())
+
+    def _begun(self, context: Context) -> Call:
+        incoming = incoming_call(
+            context, context.peer(), self._bounds.stopwatch, with_deadline=self._operation.has_deadline
+        )
+        return Call(self._entrance, self._bounds, self._operation, context, incoming)
 
     def at_once(self, context: WholeCall, data: bytes) -> bytes | Coroutine[Any, Any, bytes | None]:
         """Return the answer to a call if memory has it; otherwise what has to be awaited, as by `handle`.
@@ -109,7 +115,7 @@ class Endpoint(Generic[Answer]):
         self, context: WholeCall, incoming: IncomingCall, caller: Caller | None, *, inside: bool
     ) -> Call:
         """Return a call that `at_once` has begun, and which has to wait."""
-        call = Call(self._entrance, self._bounds, self._operation, context)
+        call = Call(self._entrance, self._bounds, self._operation, context, incoming)
         call.admission.resume(incoming, caller, inside=inside)
         call.account = context.account
         return call
@@ -117,10 +123,7 @@ class Endpoint(Generic[Answer]):
     async def _read(self, call: Call, context: Context) -> bytes:
         """Let a call in, and answer it."""
         admission, bounds = call.admission, self._bounds
-        incoming = incoming_call(
-            context, call.peer, bounds.stopwatch, with_deadline=self._operation.has_deadline
-        )
-        caller = admission.enter(incoming) or await admission.authenticate(incoming)
+        caller = admission.enter(call.incoming) or await admission.authenticate(call.incoming)
         if not caller.is_stranger:
             bounds.connections.known(call.peer)
         call.account = account_of(caller) or call.peer

@@ -66,7 +66,8 @@ class _Follow:
 
     async def handle(self, _: object, context: Context) -> None:
         """Serve a stream until one of both ends it."""
-        call = Call(self._entrance, self._bounds, self._operation, context)
+        incoming = incoming_call(context, context.peer(), self._bounds.stopwatch, with_deadline=False)
+        call = Call(self._entrance, self._bounds, self._operation, context, incoming)
         try:
             await self._serve(call, context)
         except AuthsvcError as error:
@@ -77,8 +78,7 @@ class _Follow:
             call.end()
 
     async def _serve(self, call: Call, context: Context) -> None:
-        admission, bounds = call.admission, self._bounds
-        incoming = incoming_call(context, call.peer, bounds.stopwatch, with_deadline=False)
+        admission, bounds, incoming = call.admission, self._bounds, call.incoming
         caller = admission.enter(incoming) or await admission.authenticate(incoming)
         bounds.connections.known(call.peer)
         call.account = account_of(caller) or call.peer

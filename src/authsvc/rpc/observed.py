@@ -59,7 +59,7 @@ class ObservedEndpoint(Endpoint[Answer]):
         return self._bounds.connections.is_known(peer)
 
     async def _handle(self, context: Context, chosen: Chosen) -> bytes | None:
-        call = Call(self._entrance, self._bounds, self._operation, context)
+        call = self._begun(context)
         call.chosen = chosen
         return await self._ended(call, partial(self._read, call, context), time.perf_counter())
 
