@@ -239,7 +239,7 @@ func (c *Client) VerifyToken(ctx context.Context, token, audience string, questi
 	if err != nil {
 		return Verdict{}, verificationError(ctx, err)
 	}
-	return verdictOfToken(told), nil
+	return verdictOfToken(told, question.AnyOfScopes), nil
 }
 
 // verify returns the verdict on a credential of any type, for a guard.

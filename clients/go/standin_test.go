@@ -57,7 +57,17 @@ func (s *standin) VerifySession(
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sessions = append(s.sessions, request)
-	return &authsvcv1.VerifySessionResponse{Valid: true, Code: authsvcv1.VerdictCode_VERDICT_CODE_VALID}, nil
+	return &authsvcv1.VerifySessionResponse{
+		Valid: true, Code: authsvcv1.VerdictCode_VERDICT_CODE_VALID, Scopes: []string{"a"},
+	}, nil
+}
+
+func (s *standin) VerifyToken(
+	context.Context, *authsvcv1.VerifyTokenRequest,
+) (*authsvcv1.VerifyTokenResponse, error) {
+	return &authsvcv1.VerifyTokenResponse{
+		Valid: true, Code: authsvcv1.VerdictCode_VERDICT_CODE_VALID, KeyId: "key_1", Scopes: []string{"a"},
+	}, nil
 }
 
 // seen returns the peers of the calls since the last time.

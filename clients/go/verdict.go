@@ -144,7 +144,7 @@ func verdictOfSession(told *authsvcv1.VerifySessionResponse, anyOfScopes []strin
 	return verdict
 }
 
-func verdictOfToken(told *authsvcv1.VerifyTokenResponse) Verdict {
+func verdictOfToken(told *authsvcv1.VerifyTokenResponse, anyOfScopes []string) Verdict {
 	kind, id := Key, told.GetKeyId()
 	if told.GetSessionId() != "" {
 		kind = Session
@@ -152,7 +152,7 @@ func verdictOfToken(told *authsvcv1.VerifyTokenResponse) Verdict {
 	if id == "" {
 		id = told.GetSessionId()
 	}
-	verdict := verdictOf(told, kind, id, nil)
+	verdict := verdictOf(told, kind, id, anyOfScopes)
 	verdict.Annotations = maps.Clone(told.GetAnnotations())
 	verdict.RateLimits = rateLimits(told.GetRateLimits())
 	verdict.RetryAfter = told.GetRetryAfter().AsDuration()

@@ -1,6 +1,7 @@
 package authsvc
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -30,5 +31,28 @@ func TestVerdicts(t *testing.T) {
 	}
 	if (&Identity{Scopes: []string{FullAccess}}).Has("anything") != true {
 		t.Error("full_access includes all scopes")
+	}
+}
+
+// An answer has to show one of AnyOfScopes, whatever the credential is: a service that is too old to know of them has
+// not looked at them.
+func TestAnyOfScopesAreShown(t *testing.T) {
+	client := (&standin{}).client(t, NoKey())
+	verify := map[string]func(Question) (Verdict, error){
+		"key": func(asked Question) (Verdict, error) { return client.VerifyKey(context.Background(), "x", asked) },
+		"token": func(asked Question) (Verdict, error) {
+			return client.VerifyToken(context.Background(), "x", "o", asked)
+		},
+		"session": func(asked Question) (Verdict, error) {
+			return client.VerifySession(context.Background(), "x", asked)
+		},
+	}
+	for kind, verify := range verify {
+		for scope, expected := range map[string]Code{"a": Valid, "b": InsufficientScope} {
+			verdict, err := verify(Question{AnyOfScopes: []string{scope}})
+			if err != nil || verdict.Code != expected {
+				t.Errorf("%s, any of %s: %v, %v", kind, scope, verdict, err)
+			}
+		}
 	}
 }
