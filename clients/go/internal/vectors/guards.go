@@ -138,13 +138,10 @@ func byHTTP(client *authsvc.Client, made *call, callers *seen) (map[string]any, 
 	if err != nil {
 		return nil, err
 	}
-	var handler http.Handler = http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
+	handler := http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
 		callers.see(request.Context())
 	})
-	if !made.Public {
-		handler = middleware.Require(made.RequiredScopes...)(handler)
-	}
-	server := httptest.NewServer(handler)
+	server := httptest.NewServer(middleware.Require(made.RequiredScopes...)(handler))
 	defer server.Close()
 	request, err := http.NewRequest(http.MethodGet, server.URL+"/orders", nil)
 	if err != nil {
