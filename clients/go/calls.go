@@ -56,6 +56,9 @@ func (c *calls) Invoke(ctx context.Context, method string, request, response any
 			return status.FromContextError(err).Err()
 		}
 		err := c.once(ctx, method, request, response, options)
+		if err != nil && c.connections.isClosed.Load() {
+			return closed()
+		}
 		if status.Code(err) != codes.Unavailable || attempt == c.attempts || !isRepeatable(method, request) {
 			return err
 		}
@@ -88,6 +91,9 @@ func (c *calls) once(ctx context.Context, method string, request, response any, 
 func (c *calls) NewStream(
 	ctx context.Context, desc *grpc.StreamDesc, method string, options ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
+	if c.connections.isClosed.Load() {
+		return nil, closed()
+	}
 	keyed, err := withKey(ctx, c.ownKey)
 	if err != nil {
 		return nil, err

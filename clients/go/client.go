@@ -157,7 +157,7 @@ func New(target string, key OwnKey, options ...Option) (*Client, error) {
 // [ErrorOf] gives their reason.
 func (c *Client) Conn() grpc.ClientConnInterface { return c.calls }
 
-// Close closes the connections and ends the calls in flight.
+// Close closes the connections and ends the calls in flight. These and later calls have the reason CLIENT_CLOSED.
 func (c *Client) Close() error { return c.calls.connections.close() }
 
 // String does not show the key.

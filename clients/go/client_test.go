@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/authsvc/authsvc/clients/go/authsvcv1"
@@ -121,6 +122,37 @@ func TestTheContextEnds(t *testing.T) {
 	defer cancelled()
 	if _, err := client.VerifyKey(ended, "x", Question{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A client that was closed says so, also to calls that were waiting, and to those of stubs.
+func TestAClosedClient(t *testing.T) {
+	arrived := make(chan struct{}, 1)
+	service := &standin{answer: func(ctx context.Context, _ int) (*authsvcv1.VerifyKeyResponse, error) {
+		arrived <- struct{}{}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	client := service.client(t, NoKey())
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := client.VerifyKey(context.Background(), "x", Question{})
+		waiting <- err
+	}()
+	<-arrived
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, after := client.VerifyKey(context.Background(), "x", Question{})
+	_, ofStub := authsvcv1.NewKeyServiceClient(client.Conn()).GetKey(context.Background(), &authsvcv1.GetKeyRequest{})
+	_, ofStream := client.Conn().NewStream(context.Background(), &grpc.StreamDesc{ServerStreams: true}, api+"A/B")
+	for name, err := range map[string]error{
+		"waiting": <-waiting, "after": after, "a stub": ErrorOf(ofStub), "a stream": ErrorOf(ofStream),
+	} {
+		told, ok := errors.AsType[*UnavailableError](err)
+		if !ok || told.Code != codes.Canceled || told.Reason != "CLIENT_CLOSED" || errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -36,6 +36,8 @@ type connections struct {
 	all   []*connection
 	turn  atomic.Uint64
 	began time.Time
+
+	isClosed atomic.Bool
 }
 
 // connect starts to connect, in plain text if config is nil.
@@ -107,6 +109,7 @@ func (c *connections) pause(missed *connection) {
 }
 
 func (c *connections) close() error {
+	c.isClosed.Store(true)
 	var failed error
 	for _, each := range c.all {
 		failed = errors.Join(failed, each.Close())

@@ -23,7 +23,8 @@ const domain = "authsvc"
 type UnavailableError struct {
 	// Code is that of gRPC.
 	Code codes.Code
-	// Reason is authsvc's stable reason, such as LEASE_OVER, or "".
+	// Reason is authsvc's stable reason, such as LEASE_OVER, or "". CLIENT_CLOSED is this package's: the client was
+	// closed.
 	Reason string
 	// RetryAfter is the delay that authsvc gave; 0 if it gave none.
 	RetryAfter time.Duration
@@ -98,6 +99,12 @@ func verificationError(ctx context.Context, err error) error {
 		}
 	}
 	return err
+}
+
+// closed returns the error of a call of a client that was closed.
+func closed() error {
+	told := refusal{code: codes.Canceled, message: "the client was closed", reason: "CLIENT_CLOSED"}
+	return told.status().Err()
 }
 
 func invalid(format string, arguments ...any) error {
