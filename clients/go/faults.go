@@ -71,6 +71,8 @@ func (f *faults) tell(ctx context.Context, level slog.Level, request string, err
 	}
 	f.logged[kind] = logged{at: now}
 	f.mu.Unlock()
+	// A log that panics hides no refusal. gRPC recovers from no panic, so it would end the process.
+	defer func() { _ = recover() }()
 	f.log.Log(ctx, level, "a call cannot be authenticated",
 		"call", request, "problem", err.Error(), "more_since_last_logged", last.more)
 }

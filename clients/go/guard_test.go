@@ -210,20 +210,6 @@ func TestPublicMethodsHaveNoCaller(t *testing.T) {
 	}
 }
 
-// In an outage every call has the same problem, which is logged once per second, with the number of calls.
-func TestAnOutageDoesNotFloodTheLog(t *testing.T) {
-	var log bytes.Buffer
-	found := newFaults(slog.New(slog.NewTextHandler(&log, nil)))
-	for range 100 {
-		found.refusal(context.Background(), "/a.B/Get", &UnavailableError{Code: codes.Unavailable, message: "told"})
-	}
-	found.refusal(context.Background(), "/a.B/Get", &RefusedError{Code: codes.Unauthenticated, message: "told"})
-	found.refusal(context.Background(), "/a.B/Get", &UnavailableError{Code: codes.Canceled, cause: context.Canceled})
-	if lines := strings.Count(log.String(), "\n"); lines != 2 {
-		t.Errorf("%d lines: %s", lines, log.String())
-	}
-}
-
 // The details of a refusal have the domain of authsvc, and RetryInfo only if waiting helps.
 func TestTheStatusOfARefusal(t *testing.T) {
 	for _, retryAfter := range []bool{true, false} {
