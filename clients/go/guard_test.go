@@ -18,6 +18,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
 )
 
 const (
@@ -54,6 +55,12 @@ func guardedHealth(t *testing.T, client *Client, config InterceptorConfig, calle
 		}),
 	)
 	healthpb.RegisterHealthServer(server, health.NewServer())
+	return healthpb.NewHealthClient(connected(t, server))
+}
+
+// connected serves until the test ends, and returns a connection.
+func connected(t *testing.T, server *grpc.Server) *grpc.ClientConn {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +73,7 @@ func guardedHealth(t *testing.T, client *Client, config InterceptorConfig, calle
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = connection.Close() })
-	return healthpb.NewHealthClient(connection)
+	return connection
 }
 
 func bearer(credential string) context.Context {
@@ -131,7 +138,8 @@ func TestRulesOfMethods(t *testing.T) {
 		t.Fatal(err)
 	}
 	for method, expected := range map[string]string{
-		"/a.B/Get": "method", "/a.B/List": "service", "/a.D/Get": "all", "/a.b/Get": "all", "/a.B/Get/x": "service",
+		"/a.B/Get": "method", "/a.B/List": "service", "/a.D/Get": "all", "/a.b/Get": "all", "/a.B/Get/x": "all", "/a.C/Get/x": "all",
+		"/a.C/x/../a.B/Get": "all", "a.B/Get": "method",
 	} {
 		if found, isListed := made.rule(method); !isListed || found.isPublic || found.scopes[0] != expected {
 			t.Errorf("%s: %v", method, found)
@@ -146,6 +154,30 @@ func TestRulesOfMethods(t *testing.T) {
 	}
 	if _, isListed := empty.rule("/a.B/Get"); isListed {
 		t.Error("nothing is listed")
+	}
+}
+
+// A service of any name may be behind an UnknownServiceHandler. gRPC cuts its name at the last slash.
+func TestAServiceWhoseNameBeginsLikeAPublicOne(t *testing.T) {
+	client := (&standin{}).client(t, NoKey())
+	made, err := NewInterceptor(client, InterceptorConfig{Public: []string{"grpc.health.v1.Health/*"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	handled := make(chan string, 1)
+	server := grpc.NewServer(grpc.ChainStreamInterceptor(made.Stream),
+		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+			method, _ := grpc.MethodFromServerStream(stream)
+			handled <- method
+			return nil
+		}))
+	calls := connected(t, server)
+	err = calls.Invoke(context.Background(), "/grpc.health.v1.Health/x/../x.Y/Z", &emptypb.Empty{}, &emptypb.Empty{})
+	if code, reason := reasonOf(err); code != codes.PermissionDenied || reason != "METHOD_NOT_LISTED" {
+		t.Errorf("got %v", err)
+	}
+	if len(handled) > 0 {
+		t.Errorf("the handler ran for %s", <-handled)
 	}
 }
 

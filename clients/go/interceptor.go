@@ -93,10 +93,12 @@ func (i *Interceptor) add(pattern string, required rule) error {
 	return nil
 }
 
-// rule returns what a method requires, or false if it is not listed.
+// rule returns what a method requires, or false if it is not listed. As in gRPC, the last slash ends the name of the
+// service: that of another one could begin like that of a public one.
 func (i *Interceptor) rule(method string) (rule, bool) {
-	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
-	for _, named := range []string{method, "/" + service + "/*", "/" + EveryMethod} {
+	method = "/" + strings.TrimPrefix(method, "/")
+	service := method[:strings.LastIndex(method, "/")]
+	for _, named := range []string{method, service + "/*", "/" + EveryMethod} {
 		if found, isListed := i.rules[named]; isListed {
 			return found, true
 		}
