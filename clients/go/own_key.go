@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"strings"
@@ -24,13 +25,14 @@ type OwnKey interface {
 }
 
 // KeyString is a key string itself. Prefer [KeyFile]: a key in a file can be rotated without a restart.
-func KeyString(keyString string) OwnKey { return &fixedKey{keyString} }
+func KeyString(keyString string) OwnKey { return &fixedKey{kept(keyString)} }
 
 // KeyFile is a file that contains the key string. It is read again when it has changed. If it is missing, empty or
 // partly written, the last key from it is used. It may begin with a byte order mark.
 func KeyFile(path string) OwnKey { return &fileKey{path: path} }
 
-// KeyFunc is a function that returns the current key string. It is called for each attempt, in any goroutine.
+// KeyFunc is a function that returns the current key string. It is called for each attempt, in any goroutine. Of its
+// error only the type is shown, since the text could contain the key.
 func KeyFunc(key func(context.Context) (string, error)) OwnKey { return &calledKey{key} }
 
 // NoKey is for a client that its certificate authenticates.
@@ -42,18 +44,23 @@ const modTimeGranularity = 2 * time.Second
 var errNotAKey = errors.New(
 	"it is empty or has characters that no key string has; check that it was copied completely")
 
-type fixedKey struct{ keyString string }
+// secret keeps a text from fmt, which shows fields for some verbs, and whenever it may not call methods.
+type secret func() string
 
-func (k *fixedKey) header(context.Context) (string, error) { return authorization(k.keyString) }
+func kept(text string) secret { return func() string { return text } }
+
+type fixedKey struct{ keyString secret }
+
+func (k *fixedKey) header(context.Context) (string, error) { return authorization(k.keyString()) }
 func (k *fixedKey) String() string                         { return "a key string" }
 func (k *fixedKey) GoString() string                       { return k.String() }
 
 // check returns the error for a text that is not a key string.
 func (k *fixedKey) check() error {
-	if strings.HasPrefix(k.keyString, "~") || strings.ContainsAny(k.keyString, `/\`) {
+	if text := k.keyString(); strings.HasPrefix(text, "~") || strings.ContainsAny(text, `/\`) {
 		return invalid("the key looks like a path; to read the key from a file, pass KeyFile")
 	}
-	if _, err := authorization(k.keyString); err != nil {
+	if _, err := authorization(k.keyString()); err != nil {
 		return invalid("the client's own key: %v", err)
 	}
 	return nil
@@ -70,11 +77,11 @@ type calledKey struct {
 func (k *calledKey) header(ctx context.Context) (string, error) {
 	keyString, err := k.key(ctx)
 	if err != nil {
-		return "", ownKeyMissing(err)
+		return "", ownKeyMissing(fmt.Sprintf("the function has returned an error of the type %T", err))
 	}
 	header, err := authorization(keyString)
 	if err != nil {
-		return "", ownKeyMissing(err)
+		return "", ownKeyMissing(err.Error())
 	}
 	return header, nil
 }
@@ -84,7 +91,7 @@ type fileKey struct {
 
 	mu sync.Mutex
 	// What was last read, and of which file; nil if it has to be read again.
-	last string
+	last secret
 	from fs.FileInfo
 }
 
@@ -94,10 +101,10 @@ func (k *fileKey) GoString() string { return k.String() }
 func (k *fileKey) header(context.Context) (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := k.read(); err != nil && k.last == "" {
-		return "", ownKeyMissing(err)
+	if err := k.read(); err != nil && k.last == nil {
+		return "", ownKeyMissing(err.Error())
 	}
-	return k.last, nil
+	return k.last(), nil
 }
 
 // read reads the file if it has changed. Usually, this takes one stat. A file that was written only just now could be
@@ -119,7 +126,7 @@ func (k *fileKey) read() error {
 	if err != nil {
 		return err
 	}
-	k.last, k.from = header, nil
+	k.last, k.from = kept(header), nil
 	if time.Since(found.ModTime()) > modTimeGranularity {
 		k.from = found
 	}
@@ -171,11 +178,11 @@ func isPrintable(text string) bool {
 	return true
 }
 
-func ownKeyMissing(err error) error {
+func ownKeyMissing(problem string) error {
 	return &RefusedError{
 		Code:    codes.Unauthenticated,
 		Reason:  "OWN_KEY_MISSING",
-		message: "cannot get the client's own key: " + err.Error(),
+		message: "cannot get the client's own key: " + problem,
 	}
 }
 

@@ -1,9 +1,15 @@
 package authsvc
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -73,5 +79,67 @@ func TestAnOldKeyFile(t *testing.T) {
 	}
 	if found := headerOf(t, key); found != "Bearer two" {
 		t.Errorf("sent %q", found)
+	}
+}
+
+// A key appears in no text form of a client, a key or an error.
+func TestKeysAreNotShown(t *testing.T) {
+	key := KeyString("hunter2")
+	client := made(t, "127.0.0.1:1", key, WithPlaintext(), WithAttempts(1), WithDeadline(unhurried))
+	_, err := client.VerifyKey(context.Background(), "hunter3", Question{})
+	if err == nil {
+		t.Fatal("nobody listens")
+	}
+	_, fromFile := written(t, "hunter2")
+	headerOf(t, fromFile)
+	config := struct{ Key, key, file OwnKey }{key, key, fromFile} // of fields like key, fmt calls no methods
+	for _, value := range []any{client, client.Conn(), key, fromFile, config, &config, err} {
+		for _, verb := range strings.Fields("%v %+v %#v %s %q %x %X %d %b %o %c %t %e %g %U %w %p %T %z") {
+			shown := fmt.Sprintf(verb, value)
+			for _, secret := range []string{"hunter", fmt.Sprintf("%x", "hunter"), fmt.Sprintf("%X", "hunter")} {
+				if strings.Contains(shown, secret) {
+					t.Errorf("%s of %T: %s", verb, value, shown)
+				}
+			}
+		}
+	}
+}
+
+// What a function says of its failure could contain the key: only the type of its error is shown.
+func TestTheErrorOfAFunctionIsNotShown(t *testing.T) {
+	var log bytes.Buffer
+	client := (&standin{}).client(t, KeyFunc(func(context.Context) (string, error) {
+		return "", fmt.Errorf("cannot parse %q", "authsvc_live_SECRET")
+	}))
+	_, err := client.VerifyKey(context.Background(), "x", Question{})
+	newFaults(slog.New(slog.NewTextHandler(&log, nil))).refusal(context.Background(), "/a.B/Get", err)
+	shown := log.String()
+	for ; err != nil; err = errors.Unwrap(err) {
+		shown += fmt.Sprintf("%v %+v %#v %s %d", err, err, err, err, err)
+	}
+	if strings.Contains(shown, "SECRET") || !strings.Contains(log.String(), "*errors.errorString") {
+		t.Error(shown)
+	}
+}
+
+// A function is called for each attempt. Its failure is Refused, and nothing is sent.
+func TestAKeyIsAskedFor(t *testing.T) {
+	service, number := &standin{}, 0
+	client := service.client(t, KeyFunc(func(context.Context) (string, error) {
+		number++
+		if number == 3 {
+			return "", errors.New("no vault")
+		}
+		return fmt.Sprint("key", number), nil
+	}))
+	verified(t, client)
+	verified(t, client)
+	_, err := client.VerifyKey(context.Background(), "x", Question{})
+	refused, isRefused := errors.AsType[*RefusedError](err)
+	if !isRefused || refused.Reason != "OWN_KEY_MISSING" || !strings.Contains(err.Error(), "*errors.errorString") {
+		t.Errorf("got %v", err)
+	}
+	if expected := []string{"Bearer key1", "Bearer key2"}; !slices.Equal(service.keys, expected) {
+		t.Errorf("sent %v", service.keys)
 	}
 }
