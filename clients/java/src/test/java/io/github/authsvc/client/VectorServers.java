@@ -90,7 +90,7 @@ final class VectorServers {
           .getKey(GetKeyRequest.getDefaultInstance());
       return seen.get();
     } catch (StatusRuntimeException refused) {
-      return told(refused);
+      return withHandled(told(refused), seen);
     } finally {
       channel.shutdownNow();
       server.shutdownNow();
@@ -130,7 +130,7 @@ final class VectorServers {
     context.addServlet(new ServletHolder(servlet), "/*");
     ServletGuard guard =
         ServletGuard.builder(client).scopes(required(call)).accept(accepted(call)).build();
-    context.addFilter(new FilterHolder(guard), "/guarded/*", EnumSet.of(DispatcherType.REQUEST));
+    context.addFilter(new FilterHolder(guard), "/*", EnumSet.of(DispatcherType.REQUEST));
     org.eclipse.jetty.server.Server server = new org.eclipse.jetty.server.Server();
     ServerConnector connector = new ServerConnector(server);
     connector.setHost("127.0.0.1");
@@ -138,9 +138,7 @@ final class VectorServers {
     server.setHandler(context);
     server.start();
     try {
-      // A public path is one that the filter is not mapped to.
-      String path = is(call, "public", false) ? "/public/x" : "/guarded/x";
-      URI uri = URI.create("http://127.0.0.1:" + connector.getLocalPort() + path);
+      URI uri = URI.create("http://127.0.0.1:" + connector.getLocalPort() + "/x");
       HttpRequest.Builder request =
           HttpRequest.newBuilder(uri).version(HttpClient.Version.HTTP_1_1);
       for (JsonElement each : call.getAsJsonArray("headers")) {
@@ -149,10 +147,17 @@ final class VectorServers {
       }
       HttpResponse<String> response =
           HttpClient.newHttpClient().send(request.build(), HttpResponse.BodyHandlers.ofString());
-      return response.statusCode() == 200 && seen.get() != null ? seen.get() : refused(response);
+      return response.statusCode() == 200 && seen.get() != null
+          ? seen.get()
+          : withHandled(refused(response), seen);
     } finally {
       server.stop();
     }
+  }
+
+  private static JsonObject withHandled(JsonObject refused, AtomicReference<JsonObject> seen) {
+    refused.addProperty("handled", seen.get() != null);
+    return refused;
   }
 
   private static JsonObject refused(HttpResponse<String> response) {
