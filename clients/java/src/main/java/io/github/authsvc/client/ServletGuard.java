@@ -162,6 +162,16 @@ public final class ServletGuard implements Filter {
       return Collections.enumeration(names.stream().filter(name -> !isHidden(name)).toList());
     }
 
+    @Override
+    public int getIntHeader(String name) {
+      return isHidden(name) ? -1 : super.getIntHeader(name);
+    }
+
+    @Override
+    public long getDateHeader(String name) {
+      return isHidden(name) ? -1 : super.getDateHeader(name);
+    }
+
     private boolean isHidden(String name) {
       String folded = name.toLowerCase(Locale.ROOT).replace('_', '-');
       return IDENTITY_HEADERS.contains(folded)

@@ -29,6 +29,7 @@ import org.junit.jupiter.api.Test;
 /** What the cases of ../vectors.json do not show of the guards. */
 class GuardTest {
   private static final String KEY = "key-of-a-caller";
+  private static final String DAY_AFTER_EPOCH = "Fri, 02 Jan 1970 00:00:00 GMT";
 
   /** The application sees the caller, and neither the credential nor what nobody has verified. */
   @Test
@@ -101,6 +102,22 @@ class GuardTest {
     assertEquals(List.of("z"), access.rule("a.T/M").scopes());
   }
 
+  /** What nobody has verified cannot be read as a number or a date either. */
+  @Test
+  void hiddenNumbers() throws Exception {
+    String body = asked("GET", builder -> builder).body();
+    assertTrue(body.contains("int=-1 date=-1 kept=42,86400000"), body);
+  }
+
+  private static String numbers(HttpServletRequest request) {
+    return String.format(
+        " int=%d date=%d kept=%d,%d",
+        request.getIntHeader("X-Auth-Key-Id"),
+        request.getDateHeader("X_Auth_Scopes"),
+        request.getIntHeader("x-number"),
+        request.getDateHeader("x-date"));
+  }
+
   private static HttpResponse<String> asked(String method, UnaryOperator<ServletGuard.Builder> made)
       throws Exception {
     HttpServlet servlet =
@@ -114,7 +131,8 @@ class GuardTest {
               seen.append(' ').append(name).append('=').append(request.getHeader(name));
             }
             seen.append(request.getHeader("Authorization"))
-                .append(request.getHeaders("X-Auth-Owner-Id").hasMoreElements());
+                .append(request.getHeaders("X-Auth-Owner-Id").hasMoreElements())
+                .append(numbers(request));
             response.getWriter().print(seen);
           }
         };
@@ -135,6 +153,11 @@ class GuardTest {
               .header("authorization", "Bearer " + KEY)
               .header("x-auth-owner-id", "somebody-else")
               .header("x-kept", "y")
+              .header("x-auth-key-id", "42")
+              .header("x-auth-scopes", DAY_AFTER_EPOCH)
+              .header("x_auth_scopes", DAY_AFTER_EPOCH)
+              .header("x-number", "42")
+              .header("x-date", DAY_AFTER_EPOCH)
               .method(method, HttpRequest.BodyPublishers.noBody())
               .build();
       return HttpClient.newBuilder()
