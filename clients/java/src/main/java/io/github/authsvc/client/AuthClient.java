@@ -200,8 +200,8 @@ public final class AuthClient implements AutoCloseable {
     }
 
     /**
-     * Sets what returns the client's own key string. It is called for each attempt, so it should be
-     * fast.
+     * Sets what returns the client's own key string. It is called for each attempt, within the
+     * deadline. Of what it throws only the type is shown: the message could contain the key.
      */
     public Builder key(Supplier<String> keyString) {
       return own(OwnKey.of(keyString));

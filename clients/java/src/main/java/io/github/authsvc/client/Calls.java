@@ -52,12 +52,11 @@ final class Calls {
     long ends = System.nanoTime() + nanos(deadline);
     int most = isSafeToRetry(method.getBareMethodName(), request) ? attempts : 1;
     for (int attempt = 1; ; attempt++) {
-      long left = ends - System.nanoTime();
-      if (left <= 0) {
-        throw ClientException.timeIsOver();
-      }
+      timeLeft(ends);
       Connections.Connection connection = connections.next();
       Channel channel = withHeader(connection.channel(), ownKey.header());
+      // Again, since whatever supplies the key may have taken long.
+      long left = timeLeft(ends);
       CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(left, TimeUnit.NANOSECONDS);
       try {
         return ClientCalls.blockingUnaryCall(channel, method, options, request);
@@ -91,6 +90,14 @@ final class Calls {
   private static boolean hasRequestId(Message request) {
     FieldDescriptor field = request.getDescriptorForType().findFieldByName("request_id");
     return field != null && !request.getField(field).equals(field.getDefaultValue());
+  }
+
+  private static long timeLeft(long ends) {
+    long left = ends - System.nanoTime();
+    if (left <= 0) {
+      throw ClientException.timeIsOver();
+    }
+    return left;
   }
 
   private static Channel withHeader(Channel channel, String header) {

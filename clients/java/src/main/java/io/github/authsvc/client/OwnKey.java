@@ -20,10 +20,20 @@ final class OwnKey {
 
   private final Path file;
   private final Supplier<String> current;
+  // What was last read, and of which file, if there is a file.
   private String header;
   private Stamp stamp;
 
   private record Stamp(FileTime modified, Object file, long size) {}
+
+  /** Says that a text is not a key, without the text. */
+  private static final class NotAKeyException extends IllegalArgumentException {
+    private static final long serialVersionUID = 1L;
+
+    NotAKeyException(String message) {
+      super(message);
+    }
+  }
 
   private OwnKey(Path file, Supplier<String> current, String header) {
     this.file = file;
@@ -56,22 +66,29 @@ final class OwnKey {
    * missing, empty or partly written, the last key from it is used. Throws RefusedException if
    * there is no key.
    */
-  synchronized String header() {
+  String header() {
     try {
       if (file != null) {
-        read();
-      } else if (current != null) {
-        header = authorization(current.get());
+        return ofFile();
       }
+      // Without a lock: one slow answer must not keep other calls waiting.
+      return current == null ? header : authorization(current.get());
     } catch (IOException | RuntimeException error) {
-      if (header.isEmpty() || file == null) {
-        // Without the message of an exception that somebody else threw: it could contain the key.
-        String problem =
-            error instanceof IllegalArgumentException ? error.getMessage() : nameOf(error);
-        throw new RefusedException(
-            "cannot get the client's own key: " + problem,
-            Status.Code.UNAUTHENTICATED,
-            "OWN_KEY_MISSING");
+      // Without the message of an exception that somebody else threw: it could contain the key.
+      String problem = error instanceof NotAKeyException ? error.getMessage() : nameOf(error);
+      throw new RefusedException(
+          "cannot get the client's own key: " + problem,
+          Status.Code.UNAUTHENTICATED,
+          "OWN_KEY_MISSING");
+    }
+  }
+
+  private synchronized String ofFile() throws IOException {
+    try {
+      read();
+    } catch (IOException | RuntimeException error) {
+      if (header.isEmpty()) {
+        throw error;
       }
     }
     return header;
@@ -110,7 +127,7 @@ final class OwnKey {
   private static String authorization(String keyString) {
     String bare = keyString == null ? "" : keyString.strip();
     if (bare.isEmpty() || !bare.chars().allMatch(each -> each > 0x20 && each < 0x7f)) {
-      throw new IllegalArgumentException(
+      throw new NotAKeyException(
           "the key is empty or has characters that no key string has; check that it was copied"
               + " completely");
     }

@@ -9,12 +9,21 @@ import io.github.authsvc.v1.CreateKeyRequest;
 import io.github.authsvc.v1.GetKeyRequest;
 import io.github.authsvc.v1.KeyServiceGrpc;
 import io.grpc.Status;
+import java.io.PrintWriter;
+import java.io.StringWriter;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.CyclicBarrier;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.locks.LockSupport;
+import java.util.function.Supplier;
 import java.util.function.UnaryOperator;
 import org.junit.jupiter.api.Test;
 
@@ -77,17 +86,91 @@ class AuthClientTest {
           assertThrows(UnavailableException.class, () -> client.verifyKey(SECRET + "_of_a_caller"));
       assertFalse((client + " " + error + error.getCause()).contains(SECRET));
     }
-    AuthClient.Builder throwing =
-        builder(
-            each ->
-                each.key(
-                    () -> {
-                      throw new IllegalStateException("cannot decrypt " + SECRET);
-                    }));
-    try (AuthClient client = throwing.build()) {
+    for (RuntimeException thrown :
+        List.of(
+            new IllegalStateException("cannot decrypt " + SECRET),
+            new IllegalArgumentException("cannot parse " + SECRET))) {
+      AuthClient.Builder throwing =
+          builder(
+              each ->
+                  each.key(
+                      () -> {
+                        throw thrown;
+                      }));
+      try (AuthClient client = throwing.build()) {
+        RefusedException error = assertThrows(RefusedException.class, () -> client.verifyKey("x"));
+        assertEquals("OWN_KEY_MISSING", error.reason());
+        StringWriter trace = new StringWriter();
+        error.printStackTrace(new PrintWriter(trace));
+        assertFalse(trace.toString().contains(SECRET));
+        assertTrue(error.getMessage().contains(thrown.getClass().getSimpleName()));
+      }
+    }
+  }
+
+  /** What this package itself says about a key is shown, since it does not repeat the key. */
+  @Test
+  void ownKeyThatIsNone() {
+    try (AuthClient client = builder(each -> each.key(() -> SECRET + "\n" + SECRET)).build()) {
       RefusedException error = assertThrows(RefusedException.class, () -> client.verifyKey("x"));
-      assertEquals("OWN_KEY_MISSING", error.reason());
-      assertFalse((error + " " + error.getCause()).contains(SECRET));
+      assertTrue(error.getMessage().contains("copied"), error.getMessage());
+      assertFalse(error.getMessage().contains(SECRET));
+    }
+  }
+
+  /** Calls do not wait for each other's key. */
+  @Test
+  void slowKeys() throws Exception {
+    CyclicBarrier all = new CyclicBarrier(3);
+    Supplier<String> slow =
+        () -> {
+          try {
+            all.await(30, TimeUnit.SECONDS);
+            return "own";
+          } catch (Exception alone) {
+            throw new IllegalStateException(alone);
+          }
+        };
+    try (Service service = Service.start(request -> Service.GOOD);
+        AuthClient client = service.client(each -> each.key(slow))) {
+      List<CompletableFuture<Verdict>> calls = new ArrayList<>();
+      ExecutorService threads = Executors.newFixedThreadPool(3);
+      for (int n = 0; n < 3; n++) {
+        calls.add(CompletableFuture.supplyAsync(() -> client.verifyKey("x"), threads));
+      }
+      threads.shutdown();
+      for (CompletableFuture<Verdict> call : calls) {
+        assertTrue(call.get(60, TimeUnit.SECONDS).valid());
+      }
+    }
+  }
+
+  /** The time that the key takes is part of the deadline. When it is over, nothing is sent. */
+  @Test
+  void lateKey() throws Exception {
+    Duration deadline = Duration.ofMillis(200);
+    Supplier<String> late =
+        () -> {
+          long ends = System.nanoTime() + deadline.toNanos();
+          while (System.nanoTime() - ends < 0) {
+            LockSupport.parkNanos(ends - System.nanoTime());
+          }
+          return "own";
+        };
+    AtomicInteger asked = new AtomicInteger();
+    try (Service service =
+            Service.start(
+                request -> {
+                  asked.incrementAndGet();
+                  return Service.GOOD;
+                });
+        AuthClient client = service.client(each -> each.key(late))) {
+      UnavailableException error =
+          assertThrows(
+              UnavailableException.class,
+              () -> client.verifyKey("x", VerifyOptions.requiring().deadline(deadline)));
+      assertEquals(Status.Code.DEADLINE_EXCEEDED, error.code());
+      assertEquals(0, asked.get());
     }
   }
 

@@ -11,6 +11,7 @@ import io.grpc.Status;
 import io.grpc.stub.StreamObserver;
 import java.io.IOException;
 import java.time.Duration;
+import java.util.function.UnaryOperator;
 
 /** A service that answers as a test says, in this process. */
 final class Service implements AutoCloseable {
@@ -56,9 +57,12 @@ final class Service implements AutoCloseable {
   }
 
   AuthClient client() {
+    return client(each -> each.key("own"));
+  }
+
+  AuthClient client(UnaryOperator<AuthClient.Builder> key) {
     String address = "127.0.0.1:" + server.getPort();
-    return AuthClient.builder(address)
-        .key("own")
+    return key.apply(AuthClient.builder(address))
         .plaintext()
         .deadline(Duration.ofSeconds(30))
         .build();
