@@ -1,10 +1,15 @@
 // The address of authsvc, and how it is connected to.
 
 import { lookup } from "node:dns";
-import type { LookupAddress, LookupAllOptions } from "node:dns";
+import type { LookupAddress, LookupOptions } from "node:dns";
 import { readFileSync } from "node:fs";
 import type { ClientSessionOptions, SecureClientSessionOptions } from "node:http2";
-import { connect, isIPv4 } from "node:net";
+import { connect, isIP, isIPv4 } from "node:net";
+import type { Socket } from "node:net";
+import { connect as connectSecurely } from "node:tls";
+
+// An address can accept a connection and then stay silent. Only with an open session are pings sent.
+const CONNECTING_MS = 2000;
 
 /**
  * The trusted authority and the client certificate, as PEM files that are read when the client is created.
@@ -30,9 +35,14 @@ export interface Target {
 
 /**
  * Returns what to connect to. Throws TypeError for arguments that cannot be meant, and for plain text
- * elsewhere.
+ * elsewhere. A connection that is not open after `connectingMs` is given up.
  */
-export function targetOf(address: string, tls: Tls | false, insecure: string): Target {
+export function targetOf(
+  address: string,
+  tls: Tls | false,
+  insecure: string,
+  connectingMs: number = CONNECTING_MS,
+): Target {
   if (insecure !== "" && insecure !== "plaintext-beyond-loopback") {
     throw new TypeError('insecure has to be "plaintext-beyond-loopback", or left out');
   }
@@ -41,7 +51,8 @@ export function targetOf(address: string, tls: Tls | false, insecure: string): T
     if (tls) {
       throw new TypeError("a Unix socket is not encrypted; set tls: false");
     }
-    return { baseUrl: "http://localhost", options: () => ({ createConnection: () => connect(path) }) };
+    const createConnection = (): Socket => limited(connect(path), "connect", connectingMs);
+    return { baseUrl: "http://localhost", options: () => ({ createConnection }) };
   }
   const url = parsed(address, tls ? "https" : "http");
   if (!tls && insecure === "" && !isLoopback(url.hostname)) {
@@ -50,8 +61,31 @@ export function targetOf(address: string, tls: Tls | false, insecure: string): T
         'encrypts the traffic, set insecure: "plaintext-beyond-loopback"',
     );
   }
-  const secure = tls ? secured(tls) : {};
-  return { baseUrl: url.origin, options: (turn) => ({ ...secure, lookup: spread(turn) }) };
+  const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
+  const port = Number(address.slice(address.lastIndexOf(":") + 1));
+  const secure = tls ? { ...(!isIP(host) && { servername: host }), ...secured(tls) } : undefined;
+  const createConnection = (turn: number): Socket => {
+    const to = { host, port, lookup: spread(turn) };
+    return secure
+      ? limited(connectSecurely({ ...to, ...secure, ALPNProtocols: ["h2"] }), "secureConnect", connectingMs)
+      : limited(connect(to), "connect", connectingMs);
+  };
+  return {
+    baseUrl: url.origin,
+    options: (turn) => ({ ...secure, createConnection: () => createConnection(turn) }),
+  };
+}
+
+// Gives up a socket that is not connected in time. Until then it does not keep the process alive, as the calls
+// that wait for it do.
+function limited(socket: Socket, connected: "connect" | "secureConnect", ms: number): Socket {
+  const timer = setTimeout(() => {
+    socket.destroy(Object.assign(new Error(`not connected within ${ms} ms`), { code: "ETIMEDOUT" }));
+  }, ms).unref();
+  const stop = (): void => clearTimeout(timer);
+  // Each further address that is tried has a handle of its own.
+  const release = (): unknown => socket.unref();
+  return socket.unref().on("connectionAttempt", release).once(connected, stop).once("close", stop);
 }
 
 function parsed(address: string, scheme: string): URL {
@@ -98,7 +132,7 @@ type Found = (
 
 // Replicas share a name, and each connection leads to one of them.
 function spread(turn: number) {
-  return (host: string, options: LookupAllOptions, callback: Found): void => {
+  return (host: string, options: LookupOptions, callback: Found): void => {
     lookup(host, { ...options, all: true }, (error, found) => {
       const at = found?.length ? turn % found.length : 0;
       const [first, ...others] = found ? [...found.slice(at), ...found.slice(0, at)] : [];

@@ -1,43 +1,26 @@
 // TLS is the default, and the service has to show the right certificate.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import http2 from "node:http2";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { test } from "node:test";
 
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
 import { createClient, KeyService, Unavailable } from "../src/index.js";
 import type { Tls } from "../src/index.js";
+import { certified } from "./certificate.js";
 import { GOOD, KEY } from "./service.js";
 
 test("A client verifies the certificate of the service, and its name.", async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "tls-"));
-  const [certificate, privateKey] = [join(directory, "certificate.pem"), join(directory, "key.pem")];
-  t.after(() => rmSync(directory, { recursive: true }));
-  try {
-    execFileSync(
-      "openssl",
-      ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-        .concat(["-subj", "/CN=authsvc.example", "-addext", "subjectAltName=DNS:authsvc.example"])
-        .concat(["-keyout", privateKey, "-out", certificate]),
-      { stdio: "pipe" },
-    );
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") {
-      t.skip("no openssl is installed");
-      return;
-    }
-    throw error;
+  const files = certified(t);
+  if (files === undefined) {
+    return;
   }
   const adapter = connectNodeAdapter({
     routes: (router) => router.rpc(KeyService.method.verifyKey, () => GOOD),
   });
-  const pair = { key: readFileSync(privateKey), cert: readFileSync(certificate) };
+  const { certificate, ...pair } = files;
   const server = http2.createSecureServer(pair, adapter);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   t.after(() => server.close());
