@@ -102,9 +102,12 @@ function headersOf(request: IncomingMessage): [string, string][] {
 
 function hide(request: IncomingMessage, names: readonly string[]): void {
   const raw = headersOf(request).filter(([name]) => !names.includes(name.toLowerCase().replaceAll("_", "-")));
-  for (const name of Object.keys(request.headers)) {
-    if (names.includes(name.replaceAll("_", "-"))) {
-      delete request.headers[name];
+  // Node makes both of rawHeaders when they are first read, so before that is changed. HTTP/2 has only one.
+  for (const headers of [request.headers, request.headersDistinct ?? {}]) {
+    for (const name of Object.keys(headers)) {
+      if (names.includes(name.replaceAll("_", "-"))) {
+        delete headers[name];
+      }
     }
   }
   request.rawHeaders.splice(0, Infinity, ...raw.flat());

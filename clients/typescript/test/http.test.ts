@@ -1,7 +1,9 @@
 // What the cases of ../vectors.json do not show of the middleware for HTTP.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import http from "node:http";
+import http2 from "node:http2";
 import type { AddressInfo } from "node:net";
 import { test } from "node:test";
 
@@ -54,11 +56,46 @@ const seen: Handler = (request, response) => {
     JSON.stringify({ headers: request.headers, raw: request.rawHeaders, owner: identityOf(request).ownerId }),
   );
 };
+const distinct: Handler = (request, response) => {
+  response.end(JSON.stringify({ headers: request.headersDistinct, trailers: request.trailersDistinct }));
+};
 const SENT = { authorization: `Bearer ${KEY}`, "x-auth-owner-id": "somebody-else", "x-kept": "y" };
 
 test("The application sees the caller, and not the credential, nor what nobody has verified.", async () => {
   const { body } = await asked({}, seen, SENT);
   assert.ok(body.includes('"owner":"acme"') && body.includes("x-kept"));
+  assert.ok(!body.includes(KEY) && !body.includes("somebody-else"), body);
+});
+
+test("Nor does it see them in headersDistinct, whether that was read before the guard or not.", async () => {
+  const clientAddress = (request: http.IncomingMessage): string => {
+    assert.ok(request.headersDistinct["x-kept"]);
+    return "";
+  };
+  for (const options of [{}, { clientAddress }]) {
+    const { body } = await asked(options, distinct, SENT);
+    const { headers, trailers } = JSON.parse(body) as Record<string, object>;
+    assert.deepEqual(Object.keys(headers ?? {}).sort(), ["connection", "host", "x-kept"]);
+    assert.deepEqual(trailers, {});
+  }
+});
+
+test("Nor does it over HTTP/2, which has no headersDistinct.", async () => {
+  const service = await serving();
+  const guard = authenticated(service.client(), { scopes: [] });
+  const server = http2.createServer((request, response) =>
+    guard(request as never, response as never, () => seen(request as never, response as never)),
+  );
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  const session = http2.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  let body = "";
+  for await (const part of session.request(SENT).setEncoding("utf8")) {
+    body += part;
+  }
+  session.destroy();
+  server.close();
+  await service.stop();
+  assert.ok(body.includes('"owner":"acme"') && body.includes("x-kept"), body);
   assert.ok(!body.includes(KEY) && !body.includes("somebody-else"), body);
 });
 
