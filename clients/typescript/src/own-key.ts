@@ -91,8 +91,9 @@ class KeyProblem extends TypeError {}
 
 // Editors and shells on Windows write a byte order mark first.
 function textOf(content: Buffer): string {
-  const isUtf16 = content.length > 1 && content[0] === 0xff && content[1] === 0xfe;
-  return new TextDecoder(isUtf16 ? "utf-16le" : "utf-8").decode(content);
+  const mark = content.toString("hex", 0, 2);
+  const encoding = mark === "fffe" ? "utf-16le" : mark === "feff" ? "utf-16be" : "utf-8";
+  return new TextDecoder(encoding).decode(content);
 }
 
 function authorization(keyString: string): string {

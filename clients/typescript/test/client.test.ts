@@ -1,6 +1,9 @@
 // What the cases of ../vectors.json do not show of the client.
 
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { inspect } from "node:util";
 import { test } from "node:test";
 
@@ -118,6 +121,23 @@ test("What a function throws that returns the own key is not told: it could cont
     return true;
   });
   client.close();
+});
+
+test("A key file may have the byte order mark of each Unicode encoding.", async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "key-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const little = Buffer.from("\ufeffown\r\n", "utf16le");
+  const big = Buffer.from(little).swap16();
+  const service = await serving((_, context) => {
+    assert.equal(context.requestHeader.get("authorization"), "Bearer own");
+    return GOOD;
+  });
+  for (const content of [little, big, "\ufeffown\r\n"]) {
+    const keyFile = join(directory, "authsvc.key");
+    writeFileSync(keyFile, content);
+    assert.equal((await service.client({ key: undefined, keyFile }).verifyKey(KEY)).valid, true);
+  }
+  await service.stop();
 });
 
 test("Arguments that cannot be meant are refused by name.", () => {
