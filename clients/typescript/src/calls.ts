@@ -50,12 +50,13 @@ export class Calls implements Transport {
     const ends = performance.now() + (timeoutMs ?? RPC_DEADLINE_MS);
     const attempts = isSafeToRetry(method.name, input) ? this.#attempts : 1;
     for (let attempt = 1; ; attempt++) {
+      const connection = this.#connections.next();
+      const headers = this.#headers(header);
+      // The function that returns the own key can have taken time.
       const left = ends - performance.now();
       if (left <= 0) {
         throw timeIsOver();
       }
-      const connection = this.#connections.next();
-      const headers = this.#headers(header);
       try {
         const whole = Math.ceil(left);
         return await connection.transport.unary(method, signal, whole, headers, input, contextValues);

@@ -140,6 +140,29 @@ test("A key file may have the byte order mark of each Unicode encoding.", async 
   await service.stop();
 });
 
+test("The time that the function takes that returns the own key is part of the deadline.", async (t) => {
+  const { now } = performance;
+  let spent = 0;
+  t.mock.method(performance, "now", () => now.call(performance) + spent);
+  const given: (number | undefined)[] = [];
+  const service = await serving((_, context) => {
+    given.push(context.timeoutMs());
+    return GOOD;
+  });
+  const taking = (ms: number) => () => {
+    spent += ms;
+    return "own";
+  };
+  await service.client({ key: taking(15_000) }).verifyKey(KEY);
+  assert.ok((given[0] ?? Infinity) <= 5_000, String(given));
+  await assert.rejects(service.client({ key: taking(20_000) }).verifyKey(KEY), {
+    name: "Unavailable",
+    code: "DEADLINE_EXCEEDED",
+  });
+  assert.equal(given.length, 1);
+  await service.stop();
+});
+
 test("Arguments that cannot be meant are refused by name.", () => {
   const good = { address: "localhost:1", key: "own", tls: false } as const;
   const bad: [object, RegExp][] = [
