@@ -15,6 +15,8 @@ type HeadersInit = ConstructorParameters<typeof Headers>[0];
 // How long a call may take that is no verification. A change may wait for the lease of a worker that is cut
 // off.
 const RPC_DEADLINE_MS = 60_000;
+// gRPC writes a timeout with eight digits, and a longer timer of Node than 31 bits of milliseconds ends at once.
+const MAX_TIMEOUT_MS = 99_999_999;
 // A worker that does not answer within this time may be hanging. Missing a shorter deadline proves nothing.
 const HANGING_AFTER_MS = 100;
 const FIRST_WAIT_MS = 50;
@@ -58,7 +60,7 @@ export class Calls implements Transport {
         throw timeIsOver();
       }
       try {
-        const whole = Math.ceil(left);
+        const whole = Math.min(Math.ceil(left), MAX_TIMEOUT_MS);
         return await connection.transport.unary(method, signal, whole, headers, input, contextValues);
       } catch (thrown) {
         signal?.throwIfAborted();

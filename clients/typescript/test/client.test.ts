@@ -163,6 +163,17 @@ test("The time that the function takes that returns the own key is part of the d
   await service.stop();
 });
 
+test("A deadline may be longer than a timer of Node and a timeout of gRPC, or infinite.", async () => {
+  const service = await serving();
+  for (const deadlineMs of [1e8, 2 ** 31, Infinity]) {
+    assert.equal((await service.client({ deadlineMs }).verifyKey(KEY)).valid, true);
+    assert.equal((await service.client().verifyKey(KEY, { deadlineMs })).valid, true);
+    const keys = service.client().service(KeyService);
+    assert.equal((await keys.verifyKey({ keyString: KEY }, { timeoutMs: deadlineMs })).valid, true);
+  }
+  await service.stop();
+});
+
 test("Arguments that cannot be meant are refused by name.", () => {
   const good = { address: "localhost:1", key: "own", tls: false } as const;
   const bad: [object, RegExp][] = [
