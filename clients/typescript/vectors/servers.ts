@@ -56,9 +56,7 @@ async function grpc(client: AuthClient, call: GuardCall): Promise<Fields> {
   const port = await listening(server);
   try {
     const answer = await (twice ? byConnect : byGrpc)(port, call.headers);
-    return answer["code"] === "OK" && seen !== undefined
-      ? { admitted: true, ...seen }
-      : { admitted: false, ...answer };
+    return outcome(answer, answer["code"] === "OK", seen);
   } finally {
     server.close();
   }
@@ -122,21 +120,18 @@ async function plain(client: AuthClient, call: GuardCall): Promise<Fields> {
     accept: call.accept,
     log: QUIET,
   });
-  const server = http.createServer((request, response) => {
-    const handle = () => {
+  const server = http.createServer((request, response) =>
+    guard(request, response, () => {
       seen = caller(() => identityOf(request));
-      response.end("served");
-    };
-    // A public path is one that the middleware is not put before.
-    return request.url === "/public" ? handle() : guard(request, response, handle);
-  });
+      if (!response.writableEnded) {
+        response.end("served");
+      }
+    }),
+  );
   const port = await listening(server);
   try {
-    const path = call.public ? "/public" : "/guarded";
-    const response = await fetched(port, path, call.headers);
-    return response.status === 200 && seen !== undefined
-      ? { admitted: true, ...seen }
-      : { admitted: false, ...response };
+    const response = await fetched(port, "/", call.headers);
+    return outcome(response, response["status"] === 200, seen);
   } finally {
     server.close();
   }
@@ -177,6 +172,13 @@ async function requested(
     body += part;
   }
   return [response.statusCode ?? 0, response.headers, body];
+}
+
+function outcome(answer: Fields, isAccepted: boolean, seen: Fields | undefined): Fields {
+  if (isAccepted !== (seen !== undefined)) {
+    throw new Error(isAccepted ? "accepted, but the handler did not run" : "refused, but the handler ran");
+  }
+  return { admitted: isAccepted, ...(seen ?? answer) };
 }
 
 function caller(identity: () => { credentialId: string; ownerId: string; type: string }): Fields {
