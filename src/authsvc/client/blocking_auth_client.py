@@ -1,7 +1,6 @@
 """The client for code without an event loop: WSGI applications, Celery tasks, scripts."""
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -14,6 +13,7 @@ from authsvc.client.auth_client import AuthClient
 from authsvc.client.channels import Tls
 from authsvc.client.errors import closed, error_of
 from authsvc.client.hold_state import HoldState
+from authsvc.client.loop_thread import LoopThread, left
 from authsvc.client.origin import forked
 from authsvc.client.scopes import Scopes
 from authsvc.client.verdict import Verdict
@@ -57,8 +57,7 @@ class BlockingAuthClient:
             hold=hold,
             hold_capacity=hold_capacity,
         )
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
+        self._thread: LoopThread | None = None
         self._starting = threading.Lock()
 
     @property
@@ -204,27 +203,13 @@ class BlockingAuthClient:
     def close(self) -> None:
         """Close the connections. Calls in flight end with Unavailable. The next call connects again.
 
-        If a call is starting the client, waits for it for up to `deadline`, and otherwise leaves the client
-        running. Then waits for up to `deadline` for the connections to close. Does nothing in a process that
-        was forked from the one where the client runs.
+        Also ends a start. Waits for up to `deadline`; what is not closed then closes by itself, and the next
+        call waits for that first. Does nothing in a process that was forked from the one where the client
+        runs.
         """
-        if self._pid != os.getpid() or not self._starting.acquire(
-            timeout=self.deadline + _LOOP_DELAY_SECONDS
-        ):
-            return
-        try:
-            loop, self._loop = self._loop, None
-            if loop is None:
-                return
-            ended = asyncio.run_coroutine_threadsafe(self._client.__aexit__(None, None, None), loop)
-            try:
-                ended.result(self.deadline + _LOOP_DELAY_SECONDS)
-            except TimeoutError:
-                pass
-            finally:
-                loop.call_soon_threadsafe(loop.stop)
-        finally:
-            self._starting.release()
+        thread = self._thread
+        if thread is not None and not thread.is_elsewhere:
+            thread.end(self.deadline + _LOOP_DELAY_SECONDS)
 
     def _answer(self, question: Coroutine[Any, Any, Verdict], deadline: float | None) -> Verdict:
         """Return the answer, or raise in time even if the event loop itself is stuck."""
@@ -242,53 +227,35 @@ class BlockingAuthClient:
 
     def _running_loop(self, ends: float) -> asyncio.AbstractEventLoop:
         """Return the event loop of this process, started if necessary. Raise Refused if none can run."""
-        if self._loop is not None:
-            if self._pid != os.getpid():
-                raise forked()
-            return self._loop
+        thread = self._thread
+        if thread is not None and thread.is_elsewhere:
+            raise forked()
+        if thread is None or thread.is_ending:
+            thread = self._begun(ends)
+        thread.wait_for_start(ends)
+        return thread.loop
+
+    def _begun(self, ends: float) -> LoopThread:
+        """Return the thread that is starting the client, begun by this call or by another one."""
         # After a fork, a thread that does not exist in this process may hold the lock forever.
-        if not self._starting.acquire(timeout=_left(ends)):
+        if not self._starting.acquire(timeout=left(ends)):
             raise error_of(TimeoutError())
         try:
-            return self._loop or self._start(ends)
+            if self._thread is not None and self._thread.is_ending:
+                self._thread.wait_for_end(ends)
+                self._thread = None
+            if self._thread is None:
+                self._thread = LoopThread(self._client)
+            return self._thread
         finally:
             self._starting.release()
-
-    def _start(self, ends: float) -> asyncio.AbstractEventLoop:
-        # First of all: a process that is forked in the meantime does not have the thread.
-        self._pid = os.getpid()
-        loop = asyncio.new_event_loop()
-        threading.Thread(target=_run, args=[loop], name="authsvc-client", daemon=True).start()
-        try:
-            _result(asyncio.run_coroutine_threadsafe(self._client.__aenter__(), loop), ends)
-        except BaseException:
-            loop.call_soon_threadsafe(loop.stop)
-            raise
-        self._loop = loop
-        return loop
-
-
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Run an event loop until it is stopped. Then cancel the remaining tasks and close it."""
-    try:
-        loop.run_forever()
-        if left := asyncio.all_tasks(loop):
-            for task in left:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-    finally:
-        loop.close()
 
 
 def _result(future: "Future[Answer]", ends: float) -> Answer:
     try:
-        return future.result(_left(ends))
+        return future.result(left(ends))
     except TimeoutError:
         future.cancel()
         raise error_of(TimeoutError()) from None
     except CancelledError:
         raise closed() from None
-
-
-def _left(ends: float) -> float:
-    return max(0.0, ends - time.monotonic())
