@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from authsvc.client import BlockingAuthClient, Unavailable, VerdictCode, auth_client
+from authsvc.client import BlockingAuthClient, Unavailable, VerdictCode, auth_client, channels
 from tests.client.standin import Standin
 
 _VALID = VerdictCode.VALID
@@ -24,9 +24,9 @@ class Held:
         self.go = threading.Event()
         self.fails = False
         self.number = 0
-        make = auth_client.Channels
+        make = channels.Channels
 
-        def channels(*arguments: Any, **options: Any) -> Any:
+        def held(*arguments: Any, **options: Any) -> Any:
             self.number += 1
             self.begun.set()
             self.go.wait()
@@ -34,7 +34,7 @@ class Held:
                 raise OSError("no such file")
             return make(*arguments, **options)
 
-        monkeypatch.setattr(auth_client, "Channels", channels)
+        monkeypatch.setattr(auth_client, "Channels", held)
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """Where the client sends its key: only to authsvc, encrypted or on this machine, and not to a proxy."""
 
+from typing import Any
+
 import grpc
 import pytest
 
-from authsvc.client import AuthClient, Tls, Unavailable
+from authsvc.client import AuthClient, BlockingAuthClient, Tls, Unavailable
 from authsvc.client.channels import is_local
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1.key_service_pb2_grpc import KeyServiceStub
@@ -74,3 +76,12 @@ def test_plain_text_beyond_it(target: str) -> None:
     assert 'insecure="plaintext-beyond-loopback"' in str(caught.value)
     AuthClient(target, key="x", tls=None, insecure="plaintext-beyond-loopback")
     AuthClient(target, key="x")
+
+
+@pytest.mark.parametrize("words", ["0", "no", "plaintext", True, 1, None, False])
+@pytest.mark.parametrize("make", [AuthClient, BlockingAuthClient])
+def test_other_words_allow_nothing(make: Any, words: object) -> None:
+    """Whoever writes them may mean the opposite, so they are refused, also where nothing is allowed."""
+    for target, tls in (("192.0.2.1:50051", None), ("127.0.0.1:50051", None), ("192.0.2.1:50051", Tls())):
+        with pytest.raises(ValueError, match='insecure has to be "plaintext-beyond-loopback", or left out'):
+            make(target, key="x", tls=tls, insecure=words)

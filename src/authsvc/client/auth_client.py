@@ -10,7 +10,7 @@ import grpc
 
 from authsvc.client import client_info, verdict
 from authsvc.client.backoff import wait
-from authsvc.client.channels import Channels, Connection, Tls, is_local
+from authsvc.client.channels import Channels, Connection, Tls, check_encryption
 from authsvc.client.derived import Answer, Ask, DerivedTokens
 from authsvc.client.errors import Unavailable, closed, error_of, readable
 from authsvc.client.hold_state import HoldState
@@ -69,11 +69,7 @@ class AuthClient(DerivedTokens):
             raise ValueError("deadline, attempts and connections must be positive")
         if not 1 <= hold_capacity <= _MAX_HOLD_CAPACITY:
             raise ValueError(f"hold_capacity must be from 1 to {_MAX_HOLD_CAPACITY}")
-        if tls is None and not (insecure or is_local(target)):
-            raise ValueError(
-                f"keys would be sent to {target} in plain text; omit tls, or pass Tls(ca=…). If a lower "
-                'layer encrypts the traffic, pass insecure="plaintext-beyond-loopback"'
-            )
+        check_encryption(target, tls, insecure)
         self._target = target
         self._own_key = OwnKey(key)
         self._tls = tls

@@ -54,6 +54,7 @@ _OPTIONS = (
 )
 
 
+_INSECURE = "plaintext-beyond-loopback"
 # How long a connection that missed a deadline is paused.
 _PAUSE_SECONDS = 5.0
 # gRPC closes connections without waiting for the other end, so this is ample.
@@ -91,6 +92,17 @@ class Tls:
     def options(self) -> tuple[tuple[str, str], ...]:
         """Additional options for the channel."""
         return (("grpc.ssl_target_name_override", self.server_name),) if self.server_name else ()
+
+
+def check_encryption(target: str, tls: Tls | None, insecure: str) -> None:
+    """Raise ValueError for plain text beyond this machine, unless `insecure` says so in these very words."""
+    if insecure not in ("", _INSECURE):
+        raise ValueError(f'insecure has to be "{_INSECURE}", or left out')
+    if tls is None and not (insecure or is_local(target)):
+        raise ValueError(
+            f"keys would be sent to {target} in plain text; omit tls, or pass Tls(ca=…). If a lower layer "
+            f'encrypts the traffic, pass insecure="{_INSECURE}"'
+        )
 
 
 def is_local(target: str) -> bool:
