@@ -125,8 +125,8 @@ class Holding:
                 self._tell(str(fault))
             except grpc.aio.AioRpcError as failed:
                 pause = self._failed(error_of(failed))
-            except Refused as refused:  # there is no own key
-                pause = self._failed(refused)
+            except (Refused, Unavailable) as error:  # there is no own key
+                pause = self._failed(error)
             except Exception as error:  # noqa: BLE001 - verifications go on without it
                 self._memory.end("following failed")
                 self._tell(f"unexpected {type(error).__name__}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 
-from authsvc.client.errors import Refused
+from authsvc.client.errors import ClientError, Refused
 
 Metadata = tuple[tuple[str, str], ...]
 _Stamp = tuple[int, int, int]
@@ -37,13 +37,14 @@ class OwnKey:
     def metadata(self) -> Metadata:
         """Return the metadata for a new call. Raise Refused if there is no key.
 
-        If the file is missing, empty or partly written, the last key from it is used.
+        If the file is missing, empty or partly written, the last key from it is used. A ClientError of the
+        function is raised as it is.
         """
         try:
             if isinstance(self._source, Path):
                 self._read(self._source)
             elif callable(self._source):
-                self._metadata = _authorization(self._source())
+                self._metadata = _authorization(_returned(self._source))
         except (OSError, ValueError) as error:
             if not self._metadata or not isinstance(self._source, Path):
                 problem = error.strerror if isinstance(error, OSError) else error
@@ -70,6 +71,21 @@ def _text(content: bytes) -> str:
     """Return the text of a key file. Editors and shells on Windows write a byte order mark first."""
     is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
+
+
+def _returned(function: Callable[[], str]) -> str:
+    """Return the key of a function. Raise ValueError without the text of its error: it may have the key."""
+    try:
+        found: object = function()
+    except ClientError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, there is no key
+        problem = f"the function raised {type(error).__name__}"
+    else:
+        if isinstance(found, str):
+            return found
+        problem = f"the function returned {type(found).__name__} instead of a str"
+    raise ValueError(problem)  # here, so that the error of the function is not its context
 
 
 def _authorization(key_string: str) -> Metadata:
