@@ -59,4 +59,4 @@ class DerivedTokens(Protocol):
         async def ask(on: Connection, metadata: Metadata, timeout: float) -> pb.VerifyTokenResponse:
             return await on.verify_token(request, metadata=metadata, timeout=timeout)
 
-        return verdict.of_token(await self._answered(ask, ends))
+        return verdict.of_token(await self._answered(ask, ends), tuple(question.any_of_scopes))

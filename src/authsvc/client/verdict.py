@@ -127,10 +127,10 @@ def of_session(
     )
 
 
-def of_token(answer: key_service_pb2.VerifyTokenResponse) -> Verdict:
+def of_token(answer: key_service_pb2.VerifyTokenResponse, any_of_scopes: tuple[str, ...] = ()) -> Verdict:
     """Return the verdict in a response of VerifyToken."""
     return Verdict(
-        code=_code(answer.valid, answer.code, answer.scopes, ()),
+        code=_code(answer.valid, answer.code, answer.scopes, any_of_scopes),
         type=CredentialType.SESSION if answer.session_id else CredentialType.KEY,
         credential_id=answer.key_id or answer.session_id,
         owner_id=answer.owner_id,
