@@ -10,8 +10,8 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from authsvc.client import AuthClient, BlockingAuthClient, CredentialType, Refused, Verdict, VerdictCode
+from authsvc.keys.token_keys import new_token_key
 from authsvc.v1.resources_pb2 import Credits, RateLimit
-from authsvc.verify.token_keys import new_token_key
 from tests.conftest import Clock, Service, serving
 from tests.rpc.test_revoke import make
 

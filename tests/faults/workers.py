@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from authsvc import app
 from authsvc.config.settings import Settings
-from authsvc.verify.token_keys import new_token_key
+from authsvc.keys.token_keys import new_token_key
 from tests.conftest import Client
 from tests.e2e import forks
 from tests.e2e.process import environment, eventually

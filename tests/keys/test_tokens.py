@@ -16,8 +16,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from joserfc.jwk import OKPKey
 
+from authsvc.keys.token_keys import new_token_key
 from authsvc.v1 import resources_pb2
-from authsvc.verify.token_keys import new_token_key
 from tests.conftest import Client, Clock, Service, serving
 from tests.rpc.refusal import refused
 from tests.rpc.test_policies import set_policy

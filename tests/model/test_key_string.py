@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from joserfc.jwk import OKPKey
 
+from authsvc.keys.token_keys import TokenKeys, new_token_key
 from authsvc.model.key_string import MAX_LENGTH, TAIL_LENGTH, KeyMint, KeyString, redact
 from authsvc.model.tag_key import AcceptedTagKeys
-from authsvc.verify.token_keys import TokenKeys, new_token_key
 
 BASE62 = string.digits + string.ascii_letters
 MINT = KeyMint(b"k" * 32)

@@ -1,6 +1,9 @@
 """Which file is in which distribution, and that the same sources give the same bytes."""
 
 import re
+import shutil
+import subprocess
+import sys
 import tarfile
 import tomllib
 import zipfile
@@ -12,6 +15,7 @@ import pytest
 from authsvc import __version__
 from authsvc.cli.deploy import _files
 from release.packages import NotReproducibleError, build, compare, copy_sources
+from tests.e2e.process import environment
 from tests.packages.conftest import EPOCH
 
 pytestmark = pytest.mark.slow  # The packages are built.
@@ -114,3 +118,34 @@ def test_the_pages_that_an_index_shows(checkout: Path) -> None:
         assert named
         assert [name for name in named if not (checkout / name).is_file()] == []
         assert re.findall(r"\]\((?!https://)[^)]*\)", text) == []
+
+
+def test_the_client_needs_no_module_of_the_service(built: Path, tmp_path: Path) -> None:
+    """Each module of its wheel can be imported without the wheel of the service.
+
+    The packages of others are there, as in every environment with the service. Otherwise a module would fail
+    because of them before it imports a module of the service.
+    """
+    _, client = wheels(built)
+    shutil.unpack_archive(client, tmp_path, "zip")
+    names = {name.removesuffix(".py").replace("/", ".") for name in files_in(client) if name.endswith(".py")}
+    modules = sorted(name.removesuffix(".__init__") for name in names)
+    assert {"authsvc.client", "authsvc.verify.hasher"} < set(modules)
+    program = (
+        "import importlib, sys, authsvc\n"
+        "print(authsvc.__file__)\n"
+        "for name in sys.argv[1:]:\n"
+        "    try:\n"
+        "        importlib.import_module(name)\n"
+        "    except ImportError as error:\n"
+        "        print(name, error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *modules],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=environment() | {"PYTHONPATH": str(tmp_path)},
+    )
+    assert done.stdout.splitlines() == [str(tmp_path / "authsvc" / "__init__.py")]

@@ -20,10 +20,10 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from authsvc import v1
+from authsvc.keys.token_keys import new_token_key
 from authsvc.model.webhook import Attempt
 from authsvc.notifications.webhooks.caller import WebhookCaller
 from authsvc.v1 import options_pb2, resources_pb2
-from authsvc.verify.token_keys import new_token_key
 from tests.certificates import Authority
 from tests.conftest import Client, Clock, Service, serving
 from tests.rpc.secure import Files, Secure

@@ -16,6 +16,7 @@ import pytest
 from grpc_status import rpc_status
 
 from authsvc.keys.revoke import MAX_RETURNED_KEYS
+from authsvc.keys.token_keys import MAX_LENGTH
 from authsvc.model.notification import NotificationType
 from authsvc.model.page import Page
 from authsvc.model.rate_limit import MAX_LIMITS
@@ -29,7 +30,6 @@ from authsvc.v1 import replica_service_pb2 as replica_pb
 from authsvc.v1 import scope_service_pb2 as scope_pb
 from authsvc.v1.replica_service_pb2_grpc import ReplicaServiceStub
 from authsvc.v1.scope_service_pb2_grpc import ScopeServiceStub
-from authsvc.verify.token_keys import MAX_LENGTH
 from tests.conftest import Clock, Service, serving
 from tests.rpc.largest import Sizes, field_of, methods, name_of
 from tests.rpc.refusal import refused

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from authsvc.verify.token_keys import new_token_key
+from authsvc.keys.token_keys import new_token_key
 from tests.conftest import Clock, serving
 from tests.web.conftest import Web
 from tests.web.http_channel import http_client

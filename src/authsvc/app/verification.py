@@ -10,6 +10,8 @@ from authsvc.audit.refused_addresses import RefusedAddresses
 from authsvc.config.reloaded_files import ReloadedFiles
 from authsvc.config.settings import Settings
 from authsvc.keys.derive import TokenIssue
+from authsvc.keys.token_keys import TokenKeys, reloaded_token_keys
+from authsvc.keys.token_verifier import TokenVerifier
 from authsvc.model.key_string import KeyMint
 from authsvc.model.page_token import PageTokens
 from authsvc.model.policy import OwnerPolicy
@@ -32,8 +34,6 @@ from authsvc.verify.key_uses import KeyUseLog
 from authsvc.verify.lease import Lease
 from authsvc.verify.prefix_cache import PrefixCache
 from authsvc.verify.quotas import Quotas
-from authsvc.verify.token_keys import TokenKeys, reloaded_token_keys
-from authsvc.verify.token_verifier import TokenVerifier
 from authsvc.verify.usage import UsageLog
 from authsvc.verify.verifier import Verifier
 

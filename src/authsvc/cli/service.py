@@ -34,6 +34,7 @@ from authsvc.config.settings import (
 )
 from authsvc.config.transport import web_url
 from authsvc.config.webhook_keys import KEY_BYTES, read_keys
+from authsvc.keys.token_keys import new_token_key
 from authsvc.model.key_string import redact
 from authsvc.process import dev as dev_process
 from authsvc.process import supervisor
@@ -42,7 +43,6 @@ from authsvc.process.devpg import DevPostgres, kept_running
 from authsvc.store import migrate as migrations
 from authsvc.store.retention import Retention
 from authsvc.telemetry import configure_logging
-from authsvc.verify.token_keys import new_token_key
 
 _log = logging.getLogger(__name__)
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
+from authsvc.keys.token_keys import TokenKeys
+from authsvc.keys.token_verifier import enabled
 from authsvc.model.caller import Caller
 from authsvc.model.catalogue import Catalogue
 from authsvc.model.credential import Credential
@@ -14,8 +16,6 @@ from authsvc.model.refusal import REFUSALS
 from authsvc.model.token import DEFAULT_LIFETIME, Token, end_of
 from authsvc.model.verdict import VerdictCode
 from authsvc.verify.question import Question
-from authsvc.verify.token_keys import TokenKeys
-from authsvc.verify.token_verifier import enabled
 from authsvc.verify.verifier import Verifier
 
 

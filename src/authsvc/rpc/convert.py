@@ -7,6 +7,7 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from authsvc.keys.sealing import Recipient
+from authsvc.keys.token_verifier import TokenVerdict
 from authsvc.model.address import normalized
 from authsvc.model.allowed_networks import checked_networks
 from authsvc.model.credential import CredentialKind
@@ -22,7 +23,6 @@ from authsvc.rpc.rate_limits import limit_messages, limits_of, set_limits, state
 from authsvc.rpc.update_mask import mask_violations
 from authsvc.v1 import key_service_pb2 as service_pb
 from authsvc.v1 import resources_pb2 as pb
-from authsvc.verify.token_verifier import TokenVerdict
 
 _NOT_FOUND = service_pb.VerifyKeyResponse(code=pb.VERDICT_CODE_NOT_FOUND).SerializeToString()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

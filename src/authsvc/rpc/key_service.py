@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from authsvc.keys import Keys, Leaks
 from authsvc.keys.importing import Candidate
+from authsvc.keys.token_verifier import TokenVerifier
 from authsvc.model.address import normalized
 from authsvc.model.caller import Caller
 from authsvc.model.client_hints import NO_HINTS
@@ -39,7 +40,6 @@ from authsvc.rpc.imports import candidate, digest, result
 from authsvc.rpc.key_usage import KeyUsageRpcs
 from authsvc.v1 import key_service_pb2 as pb
 from authsvc.v1 import resources_pb2
-from authsvc.verify.token_verifier import TokenVerifier
 from authsvc.verify.verifier import Question, Verifier
 
 _DEFAULT_PAGE_SIZE = 50

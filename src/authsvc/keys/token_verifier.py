@@ -14,11 +14,11 @@ Failure: as that of `Verifier`. Without keys, every token is FailedPrecondition.
 from collections.abc import Callable
 from typing import NamedTuple
 
+from authsvc.keys.token_keys import TokenKeys
 from authsvc.model.errors import FailedPrecondition
 from authsvc.model.token import Token
 from authsvc.model.verdict import Verdict
 from authsvc.verify.question import Question
-from authsvc.verify.token_keys import TokenKeys
 from authsvc.verify.verifier import Verifier
 
 

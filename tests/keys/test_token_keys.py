@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 from joserfc.jwk import OKPKey
 
 from authsvc.config.settings import ConfigError
-from authsvc.verify.token_keys import MAX_LENGTH, new_token_key, reloaded_token_keys
+from authsvc.keys.token_keys import MAX_LENGTH, new_token_key, reloaded_token_keys
 
 
 def pem(key: Any, password: bytes | None = None) -> str:
