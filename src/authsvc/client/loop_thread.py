@@ -55,7 +55,7 @@ class LoopThread:
         self.is_ending = True
         self._call(lambda: self._life.cancelling() or self._life.cancel())
         if not self._ended.wait(seconds):
-            self._call(self._life.cancel)
+            self._call(lambda: self._life.cancel())
 
     def _call(self, function: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the loop is closed
