@@ -106,10 +106,13 @@ async def test_a_worker_that_was_stopped_knows_or_says_nothing(
     async with minting(tmp_path, database_url, workers=2) as (on, minter, tag_keys):
         victim, other = on.workers
         victim.stop_at(stage)
-        rotating = asyncio.create_task(tag_keys.rotate())
+        for number in range(2, 1 + MAX_ACCEPTED):
+            # The lease of a worker that stops is waited for, and then the rest continues without it.
+            assert await tag_keys.rotate() == number
+            if victim.is_stopped:
+                break
+            # A renewal was faster than the hint, so that stage was not reached.
         await victim.stopped()
-        # Its lease is waited for, and then the rest continues without it.
-        assert await rotating == 2
         made = await on.client(other).CreateKey(owner_id="acme", display_name="new")
         asked = [asyncio.create_task(minter.verify(victim, made.key_string, 10)) for _ in range(5)]
         await asyncio.sleep(0)
