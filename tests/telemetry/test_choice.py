@@ -5,7 +5,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from authsvc.telemetry.access_log import AccessLog
-from authsvc.telemetry.current_call import CurrentCall
+from authsvc.telemetry.current_call import CurrentCall, answering
 from authsvc.telemetry.observer import Chosen, Observer
 from authsvc.telemetry.sampler import MAX_PER_SECOND, MAX_WITH_STRANGERS, BoundedSampler
 from authsvc.telemetry.tracing import OtelSpan, OtelTracer
@@ -66,6 +66,18 @@ def test_strangers_leave_room_for_callers() -> None:
     assert sum(second.begun(is_known=False) for _ in range(1000)) == MAX_WITH_STRANGERS
     assert second.chosen(_ASKED, is_known=False) == Chosen.NOTHING
     assert second.begun(is_known=True)
+
+
+def test_what_is_inside_of_a_trace_takes_no_room() -> None:
+    """Otherwise the trace of a page would lack the calls that the page makes."""
+    second, page = Second(0), CurrentCall("a page")
+    with second.observer.observed("a", "page", page, [], Chosen.ALL, is_known=True), answering(page):
+        for _ in range(MAX_PER_SECOND):
+            second.begun(is_known=True)
+        assert second.begun(is_known=False)
+    while second.begun(is_known=True):
+        pass
+    assert not second.begun(is_known=False)
 
 
 @pytest.mark.parametrize(("length", "kept"), [(512, True), (513, False)])

@@ -53,7 +53,7 @@ _WEBHOOK_SECRET = re.compile(rf"({_WEBHOOK_SECRET_PREFIX})[0-9A-Za-z+/=_-]{{8,}}
 _AGE_IDENTITY_PREFIX = "age-secret-key-"
 _AGE_IDENTITY = re.compile(rf"({_AGE_IDENTITY_PREFIX})[0-9a-z-]{{8,}}", re.IGNORECASE)
 
-# How each token begins that is derived from a key or a session (verify/token_keys.py): algorithm and type.
+# How each token begins that is derived from a key or a session (keys/token_keys.py): algorithm and type.
 _TOKEN_PREFIX = b64encode(b'{"alg":"EdDSA","typ":"at+jwt",').decode()
 _TOKEN = re.compile(rf"({_TOKEN_PREFIX})[0-9A-Za-z_.-]{{8,}}")
 

@@ -89,8 +89,8 @@ class OtelTracer:
         self._sampler = sampler
 
     def has_room(self, *, is_known: bool) -> bool:
-        """See `spans.Tracer`."""
-        return self._sampler.has_room(is_known=is_known)
+        """See `spans.Tracer`. What is inside of a trace, such as the calls of a page, takes no room."""
+        return _here() is not None or self._sampler.has_room(is_known=is_known)
 
     def admits(self, headers: Headers, *, in_share: bool) -> bool:
         """See `spans.Tracer`."""
