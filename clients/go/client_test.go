@@ -59,14 +59,19 @@ func TestTargetsOnThisMachine(t *testing.T) {
 	}
 }
 
-// The error of a context that has ended is in the chain, so that callers can tell it from an outage.
-func TestTheContextEnds(t *testing.T) {
-	arrived := make(chan struct{}, 1)
-	service := &standin{answer: func(ctx context.Context, _ int) (*authsvcv1.VerifyKeyResponse, error) {
+// hanging is a service that tells when a call has arrived, and answers when its caller has given it up.
+func hanging(arrived chan<- struct{}) *standin {
+	return &standin{answer: func(ctx context.Context, _ int) (*authsvcv1.VerifyKeyResponse, error) {
 		arrived <- struct{}{}
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}}
+}
+
+// The error of a context that has ended is in the chain, so that callers can tell it from an outage.
+func TestTheContextEnds(t *testing.T) {
+	arrived := make(chan struct{}, 1)
+	service := hanging(arrived)
 	client := service.client(t, NoKey())
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { <-arrived; cancel() }()
@@ -87,11 +92,7 @@ func TestTheContextEnds(t *testing.T) {
 // A client that was closed says so, also to calls that were waiting, and to those of stubs.
 func TestAClosedClient(t *testing.T) {
 	arrived := make(chan struct{}, 1)
-	service := &standin{answer: func(ctx context.Context, _ int) (*authsvcv1.VerifyKeyResponse, error) {
-		arrived <- struct{}{}
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}}
+	service := hanging(arrived)
 	client := service.client(t, NoKey())
 	waiting := make(chan error, 1)
 	go func() {
